@@ -1,0 +1,59 @@
+"""What an environment is: the protocol, its time step, its action spaces."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import chex
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One of `n` actions, the same number for every agent; `TimeStep.legal` masks the rest."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """`size` numbers in [-1, 1], the same for every agent; `TimeStep.legal` masks padding."""
+
+    size: int
+
+
+class TimeStep(NamedTuple):
+    """What all agents see and receive after a reset or a step.
+
+    obs [agent, observation_size] and state [agent, state_size] are floats; the state is the
+    critic's view. reward [] is shared by the team. terminated [] means that the task ended,
+    truncated [] that only its clock did. active [agent] is False for agents that no longer act.
+    legal [agent, n or size] marks actions that may be chosen, or action dimensions that exist.
+    """
+
+    obs: chex.Array
+    state: chex.Array
+    reward: chex.Array
+    terminated: chex.Array
+    truncated: chex.Array
+    active: chex.Array
+    legal: chex.Array
+    info: dict[str, chex.Array]
+
+
+class Environment(Protocol):
+    """A cooperative task for `num_agents` agents, one instance; `jax.vmap` makes many.
+
+    `step` does not reset by itself. An episode is truncated only when it has lasted `max_steps`.
+    """
+
+    num_agents: int
+    agents: tuple[str, ...]
+    observation_size: int
+    state_size: int
+    max_steps: int
+    action_space: Discrete | Box
+
+    def reset(self, key: chex.PRNGKey) -> tuple[Any, TimeStep]: ...
+
+    def step(
+        self, key: chex.PRNGKey, state: Any, actions: chex.Array
+    ) -> tuple[Any, TimeStep]: ...

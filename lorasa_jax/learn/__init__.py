@@ -1,0 +1,1 @@
+"""Rollout, returns, losses and the algorithms' updates; knows no concrete environment."""

@@ -1,0 +1,85 @@
+"""From a window of experience to the blocks of sequences that an epoch walks through."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax.learn.rollout import Window
+
+
+class Batch(NamedTuple):
+    """Sequences for training: [block, step, agent, sequence, ...].
+
+    Agents come before sequences so that per-agent weights are one batched matrix product without
+    transposes. first [block, step, sequence]; carries [block, agent, sequence, hidden].
+    value and target are normalised and raw respectively; advantage is normalised.
+    """
+
+    obs: jax.Array
+    state: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    legal: jax.Array
+    active: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+    first: jax.Array
+    actor_carry: jax.Array
+    critic_carry: jax.Array
+
+
+def prepare(
+    window: Window, advantages: jax.Array, targets: jax.Array, *, blocks: int, clock: int
+) -> Batch:
+    """Cuts a window into chunks of `clock` steps, in `blocks` equal parts.
+
+    advantages and targets [time, env, agent]. Chunks never interleave time: each is `clock`
+    consecutive steps of one environment, and starts from the recurrent state it was played with.
+    """
+    steps = window.transitions
+
+    def chunks(x):
+        return x.reshape(-1, clock, *x.shape[1:])
+
+    def per_agent(x):  # [chunk, step, env, agent, ...] -> [block, step, agent, sequence, ...]
+        x = jnp.moveaxis(x, (1, 3), (0, 1))
+        x = x.reshape(*x.shape[:2], blocks, -1, *x.shape[4:])
+        return jnp.moveaxis(x, 2, 0)
+
+    def per_env(x):  # [chunk, step, env] -> [block, step, sequence]
+        x = jnp.moveaxis(x, 1, 0)
+        return jnp.moveaxis(x.reshape(x.shape[0], blocks, -1), 1, 0)
+
+    def carry(x):  # [chunk, env, agent, hidden] -> [block, agent, sequence, hidden]
+        x = jnp.moveaxis(x, 2, 0)
+        return jnp.moveaxis(x.reshape(x.shape[0], blocks, -1, x.shape[-1]), 1, 0)
+
+    return Batch(
+        **{
+            name: per_agent(getattr(steps, name))
+            for name in ("obs", "state", "action", "log_prob", "value", "legal", "active")
+        },
+        advantage=per_agent(chunks(advantages)),
+        target=per_agent(chunks(targets)),
+        first=per_env(steps.first),
+        actor_carry=carry(window.actor_carry),
+        critic_carry=carry(window.critic_carry),
+    )
+
+
+def block_count(sequences: int, rows_per_sequence: int) -> int:
+    """The fewest equal parts of the sequences that keep a part's activations in a core's cache.
+
+    On accelerators one part is best; gradients are summed over parts, so that the result is the
+    full batch's either way.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    for blocks in range(1, sequences + 1):
+        if sequences % blocks == 0 and sequences // blocks * rows_per_sequence <= 4096:
+            return blocks
+    return sequences
+
+

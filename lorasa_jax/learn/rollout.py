@@ -1,0 +1,226 @@
+"""Collecting one window of experience from many environments in one compiled scan."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax.envs.types import TimeStep
+from lorasa_jax.learn.team import Team, forward
+
+
+class Runner(NamedTuple):
+    """What goes on from window to window: environments, their last time step, recurrent states.
+
+    first [env]: the time step begins an episode. episode_return [env]: sum of rewards so far.
+    """
+
+    env_state: Any
+    timestep: TimeStep
+    actor_carry: jax.Array
+    critic_carry: jax.Array
+    first: jax.Array
+    episode_return: jax.Array
+
+
+class Transition(NamedTuple):
+    """One step of every environment; arrays [env, agent, ...], flags and reward [env]."""
+
+    obs: jax.Array
+    state: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    active: jax.Array
+    legal: jax.Array
+    first: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    slot: jax.Array
+
+
+class Window(NamedTuple):
+    """A window of experience, [chunk, step within it, env, ...], and what surrounds it.
+
+    actor_carry, critic_carry [chunk, env, agent, hidden]: recurrent states at each chunk's start.
+    last_value [env, agent]: V after the last step. end_values [slot, env, agent]: V of the last
+    observations of truncated episodes, by the transitions' `slot`. All values are normalised.
+    """
+
+    transitions: Transition
+    actor_carry: jax.Array
+    critic_carry: jax.Array
+    last_value: jax.Array
+    end_values: jax.Array
+
+
+class Episodes(NamedTuple):
+    """Sums over the episodes that ended in a window."""
+
+    count: jax.Array
+    returns: jax.Array
+    wins: jax.Array
+
+
+class _Ends(NamedTuple):
+    """Critic inputs at truncated episodes' last observations; `used` [env] slots are taken."""
+
+    state: jax.Array
+    carry: jax.Array
+    used: jax.Array
+
+
+def start(key: jax.Array, team: Team, num_envs: int) -> Runner:
+    """Resets `num_envs` environments."""
+    env_state, timestep = jax.vmap(team.env.reset)(jax.random.split(key, num_envs))
+    agents = (num_envs, team.env.num_agents)
+    return Runner(
+        env_state,
+        timestep,
+        team.actor.network.initial_carry(*agents),
+        team.critic.network.initial_carry(*agents),
+        jnp.ones(num_envs, bool),
+        jnp.zeros(num_envs),
+    )
+
+
+def critic_values(team, weights, carry, state, first):
+    """V [env, agent] in normalised space, and the next carry, at one time step."""
+    carry, out = forward(
+        team.critic.network, weights, carry, state[None], first[None], agent_axis=2
+    )
+    return carry, out["value"][0, ..., 0]
+
+
+def collect(
+    key: jax.Array,
+    team: Team,
+    actor_weights,
+    critic_weights,
+    runner: Runner,
+    *,
+    length: int,
+    chunk: int,
+) -> tuple[Runner, Window, Episodes]:
+    """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
+
+    Environments are reset as they end; the last observation of a truncated episode is kept for
+    its value. Episodes last at least `max_steps` before truncation, so that ceil(length /
+    max_steps) slots an environment are enough.
+    """
+    slots = math.ceil(length / team.env.max_steps)
+    ends = _Ends(
+        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
+        jnp.zeros((slots, *runner.critic_carry.shape)),
+        jnp.zeros(runner.first.shape, jnp.int32),
+    )
+    zero = jnp.zeros(())
+
+    def step(carry, key):
+        runner, ends, episodes = carry
+        runner, ends, transition, ended = _step(
+            key, team, actor_weights, critic_weights, runner, ends
+        )
+        return (runner, ends, jax.tree.map(jnp.add, episodes, ended)), transition
+
+    def run_chunk(carry, keys):
+        runner = carry[0]
+        carry, transitions = jax.lax.scan(step, carry, keys)
+        return carry, (transitions, runner.actor_carry, runner.critic_carry)
+
+    keys = jax.random.split(key, (length // chunk, chunk))
+    carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
+        run_chunk, (runner, ends, Episodes(zero, zero, zero)), keys
+    )
+    runner, ends, episodes = carry
+    _, last_value = critic_values(
+        team, critic_weights, runner.critic_carry, runner.timestep.state, runner.first
+    )
+    never = jnp.zeros(runner.first.shape, bool)
+    _, end_values = jax.vmap(
+        lambda carry, state: critic_values(team, critic_weights, carry, state, never)
+    )(ends.carry, ends.state)
+    return runner, Window(transitions, actor_carry, critic_carry, last_value, end_values), episodes
+
+
+def _step(key, team, actor_weights, critic_weights, runner, ends):
+    """One step of all environments: act, step, remember truncated ends, reset."""
+    env, now = team.env, runner.timestep
+    num_envs = runner.first.shape[0]
+    act_key, step_key, reset_key = jax.random.split(key, 3)
+    actor_carry, outputs = forward(
+        team.actor.network, actor_weights, runner.actor_carry, now.obs[None], runner.first[None],
+        agent_axis=2,
+    )  # fmt: skip
+    outputs = jax.tree.map(lambda x: x[0], outputs)
+    critic_carry, value = critic_values(
+        team, critic_weights, runner.critic_carry, now.state, runner.first
+    )
+    action = team.distribution.sample(outputs, now.legal, act_key)
+    log_prob = team.distribution.log_prob(outputs, now.legal, action)
+    env_state, after = jax.vmap(env.step)(
+        jax.random.split(step_key, num_envs), runner.env_state, team.distribution.to_env(action)
+    )
+    ended = after.terminated | after.truncated
+    cut = after.truncated & ~after.terminated
+    transition = Transition(
+        obs=now.obs, state=now.state, action=action, log_prob=log_prob, value=value,
+        active=now.active, legal=now.legal, first=runner.first, reward=after.reward,
+        terminated=after.terminated, truncated=cut, slot=ends.used,
+    )  # fmt: skip
+    ends = _remember(ends, cut, after.state, critic_carry)
+    fresh_state, fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+    episode_return = runner.episode_return + after.reward
+    episodes = Episodes(
+        ended.sum().astype(float),
+        jnp.sum(ended * episode_return),
+        jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs))),
+    )
+    runner = Runner(
+        choose(ended, fresh_state, env_state),
+        choose(ended, fresh, after),
+        actor_carry,
+        critic_carry,
+        ended,
+        jnp.where(ended, 0.0, episode_return),
+    )
+    return runner, ends, transition, episodes
+
+
+def choose(condition: jax.Array, new, old):
+    """Per environment the leaves of `new` where condition [env], else those of `old`."""
+
+    def leaf(new, old):
+        mask = condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim))
+        return jnp.where(mask, new, old)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def _remember(ends, cut, state, carry):
+    slots = jnp.arange(ends.state.shape[0])[:, None]
+    write = cut & (slots == ends.used)
+    return _Ends(
+        jnp.where(write[..., None, None], state, ends.state),
+        jnp.where(write[..., None, None], carry, ends.carry),
+        ends.used + cut,
+    )
+
+
+def next_values(window: Window, values: jax.Array) -> jax.Array:
+    """[time, env, agent]: V of what each step led to, truncated episodes' true last ones included.
+
+    values [time, env, agent] are the transitions' own; same units as `window.last_value`.
+    """
+    steps = jax.tree.map(merge_time, window.transitions)
+    following = jnp.concatenate([values[1:], window.last_value[None]])
+    slot = jnp.minimum(steps.slot, window.end_values.shape[0] - 1)
+    at_end = window.end_values[slot, jnp.arange(slot.shape[1])]
+    return jnp.where(steps.truncated[..., None], at_end, following)
+
+
+def merge_time(x: jax.Array) -> jax.Array:
+    """[chunk, step, ...] -> [time, ...]."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

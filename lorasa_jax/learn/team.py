@@ -1,0 +1,94 @@
+"""A team: networks and sharing schemes for one environment, and how to run and train them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lorasa_jax.policy.networks import RecurrentNetwork
+from lorasa_jax.policy.sharing import Scheme, agent_counts
+
+
+class Learner(NamedTuple):
+    """Banks of parameters, and per trained bank the optimiser states of its entries."""
+
+    banks: dict[str, Any]
+    opt_state: dict[str, Any]
+
+
+class Role(NamedTuple):
+    """The actor's or the critic's side of a team: network, scheme, optimiser, input width."""
+
+    network: RecurrentNetwork
+    scheme: Scheme
+    optimiser: optax.GradientTransformation
+    features: int
+
+
+class Team(NamedTuple):
+    """All that is static about who acts: environment, action distribution, actor and critic."""
+
+    env: Any
+    distribution: Any
+    actor: Role
+    critic: Role
+
+
+def adam(learning_rate: float, max_grad_norm: float) -> optax.GradientTransformation:
+    """The paper's optimiser: Adam (eps 1e-5) behind a clip of the gradient's global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5)
+    )
+
+
+def start(role: Role, banks: dict[str, Any]) -> Learner:
+    """A learner with fresh optimisers; frozen banks get none."""
+    opt_state = {name: jax.vmap(role.optimiser.init)(banks[name]) for name in role.scheme.trained}
+    return Learner(banks, opt_state)
+
+
+def split(role: Role, banks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Trained and frozen banks."""
+    trained = {name: banks[name] for name in role.scheme.trained}
+    frozen = {name: tree for name, tree in banks.items() if name not in trained}
+    return trained, frozen
+
+
+def step(
+    role: Role, learner: Learner, gradients: dict[str, Any], counts: jax.Array
+) -> tuple[Learner, jax.Array]:
+    """One optimiser step for every entry of every trained bank, each with its own clip.
+
+    gradients are those of a sum over samples, counts [agent] the samples behind them: every
+    entry's gradient becomes the mean over the samples of the agents that use it, so that under
+    full sharing all samples are averaged and under LoRA each agent minimises its own mean loss.
+
+    Returns the learner and the largest gradient norm before clipping.
+    """
+    banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
+    for name, gradient in gradients.items():
+        samples = jnp.maximum(agent_counts(role.scheme.banks[name], counts), 1.0)
+        mean = jax.vmap(lambda tree, n: jax.tree.map(lambda x: x / n, tree))(gradient, samples)
+        norms.append(jax.vmap(optax.global_norm)(mean).max())
+        updates, opt_state[name] = jax.vmap(role.optimiser.update)(mean, learner.opt_state[name])
+        banks[name] = optax.apply_updates(learner.banks[name], updates)
+    return Learner(banks, opt_state), jnp.stack(norms).max()
+
+
+def forward(
+    network: RecurrentNetwork, weights: tuple[Any, Any], carry, x, first, *, agent_axis: int
+):
+    """Every agent's network on its own inputs.
+
+    x [time, ..., features] with the agents along `agent_axis` (counted with time); carry has the
+    agents one axis earlier, `first` [time, ...] has no agent axis: it is the environment's.
+    """
+    tree, axes = weights
+    apply: Callable = lambda params, carry, x: network.apply({"params": params}, carry, x, first)  # noqa: E731
+    return jax.vmap(
+        apply,
+        in_axes=(axes, agent_axis - 1, agent_axis),
+        out_axes=(agent_axis - 1, agent_axis),
+    )(tree, carry, x)

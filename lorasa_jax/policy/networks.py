@@ -1,0 +1,140 @@
+"""The actor's and the critic's network: one agent's view, knowing nothing of sharing.
+
+Seven weight matrices under the names of the paper's Table 10, each (but the recurrent one) behind
+a LayerNorm: linear_1, linear_2, linear_3, gru_x_4, gru_h_5, linear_6, linear_7.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", "linear_7")
+EPSILON = 1e-5
+
+
+def standardise(x: jax.Array) -> jax.Array:
+    """LayerNorm over the last axis without its affine part."""
+    centred = x - x.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + EPSILON)
+
+
+class Norm(nn.Module):
+    """The affine part of a LayerNorm over `features`: returns (scale, bias), applied by Linear."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self):
+        scale = self.param("scale", nn.initializers.ones, (self.features,))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return scale, bias
+
+
+class Linear(nn.Module):
+    """x W + b for standardised x, with the LayerNorm's affine part folded into W and b.
+
+    (s x + c) W + b = x (s W) + (c W + b): the same function, but the affine part touches
+    matrices of 64 x 64 instead of every activation, forward and backward.
+    """
+
+    features: int
+    gain: float
+    bias_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, norm=None):
+        kernel = self.param(
+            "kernel", nn.initializers.orthogonal(self.gain), (x.shape[-1], self.features)
+        )
+        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        if norm is not None:
+            scale, offset = norm
+            bias = offset @ kernel + bias
+            kernel = scale[:, None] * kernel
+        return x @ kernel + bias
+
+
+class RecurrentNetwork(nn.Module):
+    """Three linear layers, a GRU, one linear layer, and linear heads.
+
+    Attributes:
+      heads: output name -> (features, orthogonal gain, bias at initialisation); the first is
+        called linear_7 in the parameters, the others by their own names.
+      vectors: output name -> (features, initial value): free parameters that depend on no input.
+      hidden: width of every hidden layer.
+
+    `__call__(carry [..., hidden], x [time, ..., features], first [time, ...])` returns the last
+    carry and a dictionary of outputs [time, ..., features]. Where `first` is true the carry is
+    zeroed before the step.
+    """
+
+    heads: Mapping[str, tuple[int, float, float]]
+    vectors: Mapping[str, tuple[int, float]]
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, carry, x, first):
+        root2 = float(np.sqrt(2.0))
+        for i in (1, 2, 3):
+            x = standardise(x)
+            x = Linear(self.hidden, root2, name=f"linear_{i}")(
+                x, Norm(x.shape[-1], name=f"norm_{i}")()
+            )
+            x = nn.relu(x)
+        x = standardise(x)
+        gates = Linear(3 * self.hidden, 1.0, name="gru_x_4")(x, Norm(self.hidden, name="norm_4")())
+        carry, x = GRU(self.hidden, name="gru_h_5")(carry, gates, first)
+        x = standardise(x)
+        x = Linear(self.hidden, root2, name="linear_6")(x, Norm(self.hidden, name="norm_6")())
+        x = standardise(nn.relu(x))
+        norm = Norm(self.hidden, name="norm_7")()
+        outputs = {}
+        for i, (output, (features, gain, bias)) in enumerate(self.heads.items()):
+            name = f"linear_7_{output}" if i else "linear_7"
+            outputs[output] = Linear(features, gain, bias, name=name)(x, norm)
+        for output, (features, value) in self.vectors.items():
+            vector = self.param(output, nn.initializers.constant(value), (features,))
+            outputs[output] = jnp.broadcast_to(vector, (*x.shape[:-1], features))
+        return carry, outputs
+
+    def initial_carry(self, *shape: int) -> jax.Array:
+        return jnp.zeros((*shape, self.hidden))
+
+
+class GRU(nn.Module):
+    """PyTorch's GRU on inputs projected beforehand, gates in the order reset, update, new."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, carry, gates, first):
+        kernel = self.param(
+            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 3 * self.hidden)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (3 * self.hidden,))
+
+        def step(hidden, inputs):
+            gates, first = inputs
+            hidden = jnp.where(first[..., None], 0.0, hidden)
+            recurrent = hidden @ kernel + bias
+            reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
+            reset_h, update_h, new_h = jnp.split(recurrent, 3, axis=-1)
+            reset = nn.sigmoid(reset_x + reset_h)
+            update = nn.sigmoid(update_x + update_h)
+            new = jnp.tanh(new_x + reset * new_h)
+            hidden = (1.0 - update) * new + update * hidden
+            return hidden, hidden
+
+        # Unrolled whole: a chunk is 10 steps, and XLA overlaps and fuses across them.
+        return jax.lax.scan(step, carry, (gates, first), unroll=min(10, gates.shape[0]))
+
+
+def parameters(network: RecurrentNetwork, key: jax.Array, features: int) -> dict:
+    """Fresh parameters of `network` for inputs of width `features`."""
+    carry = network.initial_carry(1)
+    x = jnp.zeros((1, 1, features))
+    return network.init(key, carry, x, jnp.zeros((1, 1), bool))["params"]
