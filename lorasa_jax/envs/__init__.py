@@ -20,9 +20,7 @@ def options(name: str) -> dict:
     return dict(_family(name).OPTIONS)
 
 
-def make(
-    name: str, *, agent_ids: bool = True, standardise: bool = False, **chosen
-) -> Environment:
+def make(name: str, *, agent_ids: bool = True, standardise: bool = False, **chosen) -> Environment:
     """Builds an environment.
 
     Args:

@@ -82,7 +82,6 @@ def _sign(key):
     return jax.random.rademacher(key, (), float)
 
 
-
 def _constant_value():
     """Always the same observation, always reward 1."""
     return Game(

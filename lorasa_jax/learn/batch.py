@@ -81,5 +81,3 @@ def block_count(sequences: int, rows_per_sequence: int) -> int:
         if sequences % blocks == 0 and sequences // blocks * rows_per_sequence <= 4096:
             return blocks
     return sequences
-
-

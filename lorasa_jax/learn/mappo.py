@@ -78,8 +78,9 @@ def update(
         clock=hp.chunk_length,
     )
     target_moments = targets.mean((0, 1)), jnp.square(targets).mean((0, 1))
-    counts = active.sum((0, 1)).astype(float), jnp.full(
-        team_.env.num_agents, float(hp.num_envs * hp.rollout_length)
+    counts = (
+        active.sum((0, 1)).astype(float),
+        jnp.full(team_.env.num_agents, float(hp.num_envs * hp.rollout_length)),
     )
 
     def epoch(learners, _):

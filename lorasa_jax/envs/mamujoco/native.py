@@ -21,7 +21,10 @@ class NativeStepper:
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int, torso: int, nthread: int = 0):
         self._model, self._frame_skip, self._torso, self._nthread = (
-            model, frame_skip, torso, nthread,
+            model,
+            frame_skip,
+            torso,
+            nthread,
         )
         self._batches: dict[int, tuple] = {}
         self._lock = threading.Lock()

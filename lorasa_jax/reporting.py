@@ -1,0 +1,300 @@
+"""What a person sees of a run, and what a run leaves behind: bar, lines, files, pictures."""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lorasa_jax.config import Config
+
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that readers and crashes see the old text or the new, nothing between."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_metrics(out: Path) -> list[dict]:
+    """The lines of a run's metrics.jsonl; a line cut short by a crash is left out."""
+    rows = []
+    path = Path(out) / METRICS
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+class Reporter:
+    """Receives a run's events and tells them to terminal, files and further loggers."""
+
+    def __init__(self, config: Config, loggers=()):
+        self.config, self.loggers = config, tuple(loggers)
+        self.out = Path(config.out)
+        self.console = Console(highlight=False)
+        self.bar = Progress(
+            TextColumn("{task.fields[phase]:>8}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("return {task.fields[score]:>9}"),
+            TextColumn("{task.fields[speed]:>8} steps/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            "", total=config.num_updates, phase="start", score="-", speed="-"
+        )
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+        for logger in self.loggers:
+            logger.close()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def started(self) -> None:
+        config = self.config
+        phases = " then ".join(
+            f"{name} to {end * config.batch:,}"
+            for name, end in zip(_phase_names(config), config.phase_ends, strict=True)
+        )
+        self.say(
+            f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
+            f"seeds {config.seeds[0]}..{config.seeds[-1]} · {config.total_steps:,} steps: {phases}"
+        )
+        for note in config.notes:
+            self.say(note)
+        self.say(f"results in {config.out}")
+
+    @contextlib.contextmanager
+    def compiling(self):
+        self.bar.update(self.task, phase="compiling")
+        if not self.console.is_terminal:
+            self.say("compiling ...")
+        yield
+
+    def rewind(self, env_steps: int) -> None:
+        """Forgets metrics of steps that will be run again: those after `env_steps`."""
+        rows = [row for row in read_metrics(self.out) if row["env_steps"] <= env_steps]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_whole(self.out / METRICS, text)
+        if env_steps >= 0:
+            self.say(f"continuing from step {env_steps:,}")
+            self.bar.update(self.task, completed=env_steps // self.config.batch)
+
+    def switched(self, env_steps: int) -> None:
+        self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
+
+    def advanced(self, phase: str, update: int, seconds: float, mean_return: float) -> None:
+        config = self.config
+        self.bar.update(
+            self.task,
+            completed=update,
+            phase=phase,
+            speed=f"{config.batch * config.num_seeds / seconds:,.0f}",
+            **({} if math.isnan(mean_return) else {"score": f"{mean_return:,.1f}"}),
+        )
+
+    def evaluated(self, rows: list[dict]) -> None:
+        with (self.out / METRICS).open("a") as file:
+            file.write("".join(json.dumps(_finite(row)) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+        for logger in self.loggers:
+            logger.log(rows)
+        first = rows[0]
+        speed = first["steps_per_second"]
+        wins = [row["win_rate"] for row in rows if "win_rate" in row]
+        self.say(
+            f"{first['phase']:>8}  step {first['env_steps']:>11,}  "
+            f"return {np.mean([row['eval_return'] for row in rows]):9.1f}"
+            + (f"  win rate {np.mean(wins):6.1%}" if wins else "")
+            + (f"  {speed:7,.0f} steps/s" if speed else "")
+        )
+
+    def interrupted(self, signal: str, update: int) -> None:
+        self.bar.stop()
+        self.say(
+            f"{signal}: stopped and saved at step {update * self.config.batch:,}; "
+            "the same command continues."
+        )
+
+    def finished(self, summary: dict) -> None:
+        """Writes summary.json and the learning curve, and prints both in short."""
+        self.bar.update(self.task, completed=self.config.num_updates)
+        self.bar.stop()
+        curve = draw_curve(read_metrics(self.out), self.config, self.out / "curve.png")
+        for logger in self.loggers:
+            logger.summarise(summary, curve)
+        write_whole(self.out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        print_summary(self.console, summary)
+
+
+def summarise(config: Config, seconds: dict[str, float], parameters: dict[str, int]) -> dict:
+    """The run in one dictionary; returns are of the last evaluation, per seed and over seeds."""
+    rows = read_metrics(Path(config.out))
+    last = [row for row in rows if row["env_steps"] == config.total_steps]
+    finals = [row["eval_return"] for row in last]
+    best = max(rows, key=lambda row: row["eval_return"])
+    steps = config.total_steps * config.num_seeds
+    wins = [row["win_rate"] for row in last if "win_rate" in row]
+    return {
+        "env": config.env["name"],
+        "algo": config.algo.name,
+        "sharing": config.sharing["name"],
+        "seeds": list(config.seeds),
+        "env_steps": config.total_steps,
+        "switch_at": config.switch_at,
+        "eval_return": float(np.mean(finals)),
+        "eval_return_per_seed": finals,
+        **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
+        "best_eval_return": best["eval_return"],
+        "best_eval_step": best["env_steps"],
+        "steps_per_second": steps / seconds["train"],
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "parameters": parameters,
+        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("jax", "flax", "mujoco", "lorasa_jax")},
+        "command": " ".join(["python -m lorasa_jax.run", *sys.argv[1:]]),
+    }
+
+
+def print_summary(console: Console, summary: dict) -> None:
+    """One table: what was run, how well it did, what it cost."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    per_seed = "  ".join(f"{value:,.1f}" for value in summary["eval_return_per_seed"])
+    seconds = summary["seconds"]
+    rows = {
+        "run": f"{summary['env']} · {summary['algo']} · {summary['sharing']}",
+        "steps": f"{summary['env_steps']:,} per seed"
+        + (f", switched at {summary['switch_at']:,}" if summary["switch_at"] else ""),
+        "final return": f"{summary['eval_return']:,.1f}   per seed: {per_seed}",
+        "best return": f"{summary['best_eval_return']:,.1f} at {summary['best_eval_step']:,}",
+        "speed": f"{summary['steps_per_second']:,.0f} steps/s, compiling {seconds['compile']:.0f} s",
+        "memory": f"{summary['peak_memory_gib']} GiB at the peak",
+    }
+    if "win_rate" in summary:
+        rows["win rate"] = f"{summary['win_rate']:.1%}"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
+    """Evaluation return over environment steps, a line per seed, the switch marked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for seed in config.seeds:
+        own = [row for row in rows if row["seed"] == seed]
+        axes.plot(
+            [row["env_steps"] for row in own], [row["eval_return"] for row in own],
+            lw=1.4, label=f"seed {seed}",
+        )  # fmt: skip
+    if config.switch_at is not None:
+        axes.axvline(config.switch_at, color="0.4", ls="--", lw=1)
+        axes.annotate(
+            " adapters", (config.switch_at, 1.0), xycoords=("data", "axes fraction"),
+            va="top", color="0.4", fontsize=8,
+        )  # fmt: skip
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("evaluation return")
+    axes.set_title(f"{config.env['name']}  {config.algo.name}  {config.sharing['name']}")
+    axes.spines[["top", "right"]].set_visible(False)
+    if config.num_seeds > 1:
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+class WandbLogger:
+    """One wandb run per seed under one group; offline where no account is configured."""
+
+    def __init__(self, config: Config):
+        import wandb
+
+        online = os.environ.get("WANDB_API_KEY") or _logged_in()
+        mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
+        name = Path(config.out).name
+        group = config.logger["group"] or name
+        tags = [config.env["name"], config.algo.name, config.sharing["name"]]
+        self.runs = {
+            seed: wandb.init(
+                project=config.logger["project"],
+                entity=config.logger["entity"],
+                group=group,
+                name=f"{name}-{seed}",
+                id=f"{name}-{seed}".replace("/", "_"),
+                resume="allow",
+                tags=tags,
+                config={**config.to_dict(), "run_seed": seed},
+                dir=config.out,
+                mode=mode,
+                reinit="create_new",
+            )
+            for seed in config.seeds
+        }
+
+    def log(self, rows):
+        for row in rows:
+            values = {key: value for key, value in row.items() if value is not None}
+            self.runs[row["seed"]].log(values, step=row["env_steps"])
+
+    def summarise(self, summary, curve):
+        import wandb
+
+        for run in self.runs.values():
+            run.summary.update({"final_return": summary["eval_return"]})
+            run.log({"curve": wandb.Image(str(curve))}, step=summary["env_steps"])
+
+    def close(self):
+        for run in self.runs.values():
+            run.finish()
+
+
+def _logged_in():
+    from requests.utils import get_netrc_auth
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return get_netrc_auth(host) is not None
+
+
+def _finite(row):
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+def _phase_names(config):
+    return ("pretrain", "finetune") if len(config.phase_ends) > 1 else ("train",)

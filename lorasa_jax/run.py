@@ -1,0 +1,137 @@
+"""The command line: `python -m lorasa_jax.run env=ant_4x2 [key=value ...]`."""
+
+import fcntl
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from lorasa_jax import config as configuration
+from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError, TrainingError
+
+CONFIG = "config.yaml"
+
+
+def main() -> None:
+    """Exit code 0: finished, or stopped by a signal and saved; 1: stopped by an error; 2: refused."""
+    arguments = sys.argv[1:]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    try:
+        if set(arguments) <= set(overrides):
+            execute(configuration.load(overrides))
+        elif "--cfg" in arguments and "job" in overrides:
+            overrides.remove("job")
+            print(OmegaConf.to_yaml(configuration.load(overrides).to_dict()), end="")
+        else:
+            configuration.register()
+            _hydra()
+    except ConfigError as error:
+        _leave(str(error), 2)
+    except TrainingError as error:
+        _leave(str(error), 1)
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def _hydra(raw: DictConfig) -> None:
+    """Hydra's own entry, for --multirun and its launchers."""
+    try:
+        execute(configuration.resolve(raw))
+    except ConfigError as error:
+        _leave(str(error), 2)
+
+
+def execute(config: Config) -> dict | None:
+    """Trains what `config` says, or continues it; returns the summary, None if interrupted.
+
+    Raises:
+      ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
+      TrainingError: if training had to stop.
+    """
+    from lorasa_jax import reporting, train
+
+    teams = train.build_teams(config)
+    out = Path(config.out)
+    _claim(out, config)
+    with _locked(out):
+        done = out / reporting.SUMMARY
+        loggers = [reporting.WandbLogger(config)] if config.logger["name"] == "wandb" else []
+        with reporting.Reporter(config, loggers) as reporter:
+            reporter.started()
+            if done.exists():
+                summary = json.loads(done.read_text())
+                reporter.say("already finished")
+                reporting.print_summary(reporter.console, summary)
+                return summary
+            run = train.Run(config, teams, reporter)
+            if not run():
+                return None
+            summary = reporting.summarise(config, run.seconds, run.parameter_counts())
+            reporter.finished(summary)
+            return summary
+
+
+def _claim(out: Path, config: Config) -> None:
+    """Writes the configuration to a new directory, or compares it with the one there."""
+    path = out / CONFIG
+    try:
+        if not path.exists():
+            if out.exists() and any(child.name != ".lock" for child in out.iterdir()):
+                raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
+            from lorasa_jax.reporting import write_whole
+
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(path, OmegaConf.to_yaml(config.to_dict()))
+            return
+    except OSError as error:
+        raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
+    if not config.resume:
+        raise ConfigError(
+            f"out={out} already holds a run; choose another folder, or resume=true to continue it."
+        )
+    there = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+    for key in ("out", "resume"):
+        there.pop(key, None)
+    there = {key: value for key, value in there.items() if not key.startswith("logger.")}
+    wanted = _flat(config.decisive())
+    differing = sorted(
+        key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
+    )
+    if differing:
+        changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
+        raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
+
+
+@contextmanager
+def _locked(out: Path):
+    """Holds the run directory; the lock falls with the process, however it ends."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"out={out} is in use by another process; wait for it or choose another folder."
+            ) from None
+        yield
+
+
+def _flat(tree, prefix=""):
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _leave(message, code):
+    print(f"lorasa_jax: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
