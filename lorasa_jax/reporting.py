@@ -137,9 +137,9 @@ class Reporter:
 
     def interrupted(self, signal: str, update: int) -> None:
         self.bar.stop()
+        saved = "stopped and saved" if update else "stopped"
         self.say(
-            f"{signal}: stopped and saved at step {update * self.config.batch:,}; "
-            "the same command continues."
+            f"{signal}: {saved} at step {update * self.config.batch:,}; the same command continues."
         )
 
     def finished(self, summary: dict) -> None:
@@ -196,7 +196,8 @@ def print_summary(console: Console, summary: dict) -> None:
         + (f", switched at {summary['switch_at']:,}" if summary["switch_at"] else ""),
         "final return": f"{summary['eval_return']:,.1f}   per seed: {per_seed}",
         "best return": f"{summary['best_eval_return']:,.1f} at {summary['best_eval_step']:,}",
-        "speed": f"{summary['steps_per_second']:,.0f} steps/s, compiling {seconds['compile']:.0f} s",
+        "speed": f"{summary['steps_per_second']:,.0f} steps/s",
+        "compiling": f"{seconds['compile']:.0f} s",
         "memory": f"{summary['peak_memory_gib']} GiB at the peak",
     }
     if "win_rate" in summary:
@@ -235,58 +236,6 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
-
-
-class WandbLogger:
-    """One wandb run per seed under one group; offline where no account is configured."""
-
-    def __init__(self, config: Config):
-        import wandb
-
-        online = os.environ.get("WANDB_API_KEY") or _logged_in()
-        mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
-        name = Path(config.out).name
-        group = config.logger["group"] or name
-        tags = [config.env["name"], config.algo.name, config.sharing["name"]]
-        self.runs = {
-            seed: wandb.init(
-                project=config.logger["project"],
-                entity=config.logger["entity"],
-                group=group,
-                name=f"{name}-{seed}",
-                id=f"{name}-{seed}".replace("/", "_"),
-                resume="allow",
-                tags=tags,
-                config={**config.to_dict(), "run_seed": seed},
-                dir=config.out,
-                mode=mode,
-                reinit="create_new",
-            )
-            for seed in config.seeds
-        }
-
-    def log(self, rows):
-        for row in rows:
-            values = {key: value for key, value in row.items() if value is not None}
-            self.runs[row["seed"]].log(values, step=row["env_steps"])
-
-    def summarise(self, summary, curve):
-        import wandb
-
-        for run in self.runs.values():
-            run.summary.update({"final_return": summary["eval_return"]})
-            run.log({"curve": wandb.Image(str(curve))}, step=summary["env_steps"])
-
-    def close(self):
-        for run in self.runs.values():
-            run.finish()
-
-
-def _logged_in():
-    from requests.utils import get_netrc_auth
-
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    return get_netrc_auth(host) is not None
 
 
 def _finite(row):

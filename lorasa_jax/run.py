@@ -17,7 +17,7 @@ CONFIG = "config.yaml"
 
 
 def main() -> None:
-    """Exit code 0: finished, or stopped by a signal and saved; 1: stopped by an error; 2: refused."""
+    """Exit code 0: finished, or stopped by a signal and saved; 1: had to stop; 2: refused."""
     arguments = sys.argv[1:]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     try:
@@ -30,9 +30,11 @@ def main() -> None:
             configuration.register()
             _hydra()
     except ConfigError as error:
-        _leave(str(error), 2)
+        _leave(error, 2)
     except TrainingError as error:
-        _leave(str(error), 1)
+        _leave(error, 1)
+    except KeyboardInterrupt:
+        _leave("stopped at once; the same command continues from the last checkpoint.", 130)
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
@@ -41,7 +43,7 @@ def _hydra(raw: DictConfig) -> None:
     try:
         execute(configuration.resolve(raw))
     except ConfigError as error:
-        _leave(str(error), 2)
+        _leave(error, 2)
 
 
 def execute(config: Config) -> dict | None:
@@ -51,14 +53,14 @@ def execute(config: Config) -> dict | None:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
-    from lorasa_jax import reporting, train
+    from lorasa_jax import phases, reporting, train
 
-    teams = train.build_teams(config)
+    teams = phases.build_teams(config)
     out = Path(config.out)
     _claim(out, config)
     with _locked(out):
         done = out / reporting.SUMMARY
-        loggers = [reporting.WandbLogger(config)] if config.logger["name"] == "wandb" else []
+        loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers) as reporter:
             reporter.started()
             if done.exists():
@@ -66,12 +68,27 @@ def execute(config: Config) -> dict | None:
                 reporter.say("already finished")
                 reporting.print_summary(reporter.console, summary)
                 return summary
-            run = train.Run(config, teams, reporter)
-            if not run():
-                return None
-            summary = reporting.summarise(config, run.seconds, run.parameter_counts())
-            reporter.finished(summary)
+            try:
+                run = train.Run(config, teams, reporter)
+                if not run():
+                    return None
+                summary = reporting.summarise(config, run.seconds, run.parameter_counts())
+                reporter.finished(summary)
+            except OSError as error:
+                raise TrainingError(
+                    f"{out} could not be written ({error.strerror}); the last checkpoint is "
+                    "kept: mend that and run the same command again."
+                ) from error
             return summary
+
+
+def _wandb(config):
+    from lorasa_jax.wandb_logger import WandbLogger
+
+    return [WandbLogger(config)]
+
+
+_LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 
 def _claim(out: Path, config: Config) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Joint(NamedTuple):
-    """A hinge: where it lies in qpos and qvel, its motor, and the bodies whose contacts it feels."""
+    """A hinge: its place in qpos and qvel, its motor, the bodies whose contacts it feels."""
 
     qpos: int
     qvel: int
