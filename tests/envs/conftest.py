@@ -50,17 +50,23 @@ def reference():
 
 @pytest.fixture(scope="session")
 def touching(reference):
-    """PhysState [60, ...]: float64 states in contact with the floor, out of random play."""
+    """PhysState [60, ...]: float64 states in contact with the floor, out of random play.
+
+    Every other robot begins in a random attitude, so that torsos and upper legs touch too.
+    """
     rng = np.random.default_rng(0)
     states = []
-    while len(states) < 60:
+    for robot in range(12):
         qpos = reference.model.qpos0 + rng.uniform(-0.1, 0.1, 15)
-        data = reference.data(qpos, 0.1 * rng.normal(size=14))
-        for _ in range(60):
+        if robot % 2:
+            qpos[3:7] = rng.normal(size=4)
+        data = reference.data(qpos, rng.normal(size=14))
+        kept = len(states) + 5
+        while len(states) < kept:
             physics = reference.step(data, rng.uniform(-1, 1, 8))
             if rng.random() < 0.2 and reference.contacts(*physics[:2]) > 0:
                 states.append(physics)
-    return PhysState(*map(np.stack, zip(*states[:60], strict=True)))
+    return PhysState(*map(np.stack, zip(*states, strict=True)))
 
 
 @pytest.fixture

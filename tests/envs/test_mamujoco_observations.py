@@ -17,7 +17,7 @@ LEGS = (1, 2, 3, 4)
 
 
 def upper(model, leg):
-    """The body between torso and hip: the hip turns a nameless-geom body `aux_i` below it."""
+    """The body between the torso and `aux_i`, which the hip turns."""
     return model.body_parentid[model.joint(f"hip_{leg}").bodyid[0]]
 
 
@@ -155,7 +155,7 @@ def test_model_has_the_contacts_of_mujoco_2(reference):
 
 
 def test_another_model_file_is_refused():
-    with pytest.raises(ConfigError, match="ant.xml in the installed gymnasium is not the file"):
+    with pytest.raises(ConfigError, match=r"ant\.xml in the installed gymnasium is not the file"):
         load_model(replace(ANT, sha256="00000000"))
 
 

@@ -46,9 +46,10 @@ def assert_same(one, other):
 
 
 def test_touching_states_are_touching(reference, touching):
-    """The harvest is what the tests below rely on: all in contact, fast, legs in every pose."""
+    """The harvest is what the tests below rely on."""
     contacts = [reference.contacts(*row) for row in zip(touching.qpos, touching.qvel, strict=True)]
-    assert min(contacts) >= 1 and max(contacts) >= 4
+    assert len(contacts) == 60
+    assert min(contacts) >= 1 and max(contacts) >= 3
     assert np.abs(touching.qvel).max() > 5
     assert np.abs(touching.warmstart).min(1).max() > 0
 
@@ -88,11 +89,14 @@ def test_shared_state_meets_many_controls(x64, native, touching):
     assert np.ptp(ours.qvel, axis=0).max() > 0
 
 
-def test_batches_of_any_size_and_order(x64, native, touching):
-    """Nothing is left over from call to call: rows depend on themselves alone."""
+def test_batches_of_any_size_and_order(x64, native, touching, tmp_path, monkeypatch):
+    """Nothing is left over from call to call, not even NaN: rows depend on themselves alone."""
+    monkeypatch.chdir(tmp_path)  # MuJoCo leaves a log of its warnings
     ctrls = controls(60)
     step = jax.vmap(native.step)
     whole = step(touching, ctrls)
+    for size in (7, 60):
+        step(jax.tree.map(lambda x, n=size: np.full_like(x[:n], np.nan), touching), ctrls[:size])
     for size, first in ((1, 5), (7, 20), (3, 0), (7, 41), (1, 5)):
         rows = slice(first, first + size)
         assert_same(step(pick(touching, rows), ctrls[rows]), pick(whole, rows))

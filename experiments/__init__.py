@@ -1,0 +1,1 @@
+"""One short script per measurement, figure or table, over the library's public functions."""

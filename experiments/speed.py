@@ -1,0 +1,262 @@
+"""Where the time goes, against the machine's own limit.
+
+    python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run]
+
+Prints one table and keeps it in experiments/results/speed_<env>.{md,json}: the C engine alone, the
+engine inside compiled rollouts, one update of every sharing scheme, and the limit that physics and
+counted floating-point operations at the machine's matrix-product rate would set. Compilation is
+apart; every figure is a median of several, measured in turns so that ratios hold on busy machines.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+from rich.console import Console
+from rich.table import Table
+
+from lorasa_jax import config as configuration
+from lorasa_jax import envs, phases
+from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
+from lorasa_jax.envs.mamujoco.physics import load_model
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import rollout
+from lorasa_jax.learn.rollout import choose
+from lorasa_jax.policy.networks import parameters
+
+RESULTS = Path(__file__).parent / "results"
+REPEATS = 9
+
+
+def seconds_of(function) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def medians(functions: dict) -> dict[str, float]:
+    """Median seconds of each function, called in turns; each is called once before."""
+    for function in functions.values():
+        function()
+    times = {name: [] for name in functions}
+    for _ in range(REPEATS):
+        for name, function in functions.items():
+            times[name].append(seconds_of(function))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def raw_physics(name: str, num_envs: int, steps: int):
+    """`steps` environment steps of the threaded C engine, nothing else; robots at rest."""
+    robot = PARTITIONS[name].robot
+    model = load_model(robot)
+    batch = Batch(model, num_envs, 0)
+    qpos, ctrl = batch.bind("qpos"), batch.bind("ctrl")
+
+    def run():
+        batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
+        qpos[:] = model.qpos0
+        ctrl[:] = 0.0
+        for _ in range(steps):
+            batch.step(nstep=robot.frame_skip)
+
+    return run
+
+
+def constant_policy(env, num_envs: int, steps: int):
+    """The same steps inside one compiled scan, with observations, rewards and resets."""
+    actions = jnp.zeros((num_envs, env.num_agents, env.action_space.size))
+
+    def step(carry, key):
+        state, total = carry
+        keys = jax.random.split(key, num_envs)
+        after, timestep = jax.vmap(env.step)(keys, state, actions)
+        fresh, _ = jax.vmap(env.reset)(keys)
+        state = choose(timestep.terminated | timestep.truncated, fresh, after)
+        return (state, total + timestep.reward + timestep.obs.sum((1, 2))), None
+
+    @jax.jit
+    def run(qpos):
+        state, _ = jax.vmap(env.set_physics)(qpos, jnp.zeros((num_envs, env.robot.nv)))
+        keys = jax.random.split(jax.random.key(0), steps)
+        return jax.lax.scan(step, (state, jnp.zeros(num_envs)), keys)[0]
+
+    qpos = jnp.tile(jnp.asarray(load_model(env.robot).qpos0, jnp.float32), (num_envs, 1))
+    return lambda: jax.block_until_ready(run(qpos))
+
+
+def engine_rows(name: str, engine: str, num_envs: int, steps: int) -> dict[str, float]:
+    """Steps per second of the engine alone and inside compiled code, at one batch size."""
+    env = envs.make(name, engine=engine)
+    took = medians(
+        {
+            "raw": raw_physics(name, num_envs, steps),
+            "jitted": constant_policy(env, num_envs, steps),
+        }
+    )
+    return {key: num_envs * steps / value for key, value in took.items()}
+
+
+def matrix_rate() -> float:
+    """Floating-point operations per second of a compiled 2048 x 2048 matrix product."""
+    size = 2048
+    product = jax.jit(lambda a, b: a @ b)
+    a = jnp.ones((size, size))
+    return 2 * size**3 / medians({"": lambda: product(a, a).block_until_ready()})[""]
+
+
+def operations_per_step(team, epochs: int) -> float:
+    """Floating-point operations in matrix products per joint environment step, all agents.
+
+    2 d k a sample forward and twice that backward for a d x k kernel, except for the first
+    layer, whose inputs need no gradient; playing is one forward pass, an epoch is both.
+    """
+    total = 0.0
+    for role in (team.actor, team.critic):
+        net = jax.eval_shape(
+            lambda key, role=role: parameters(role.network, key, role.features),
+            jax.random.key(0),
+        )
+        for layer, values in net.items():
+            if layer.startswith("norm") or "kernel" not in values:
+                continue
+            d, k = values["kernel"].shape
+            backward = 2 if layer == "linear_1" else 4
+            total += d * k * (2 + epochs * (2 + backward))
+    return total * team.env.num_agents
+
+
+def scheme_rows(base: list[str], name: str) -> dict[str, float]:
+    """One scheme's finished phase: compile seconds, seconds per update, of which playing."""
+    config = configuration.load([*base, f"sharing={name}"])
+    teams = phases.build_teams(config)
+    progress = jax.jit(lambda: phases.begin(config, teams[0]))()
+    for index in range(1, len(teams)):
+        enter = jax.jit(lambda p, i=index: phases.switch(config, teams[i], i, p))
+        progress = enter(progress)
+    team, hp = teams[-1], phases.hyperparameters(config)
+    began = time.perf_counter()
+    phase = phases.compile_phase(config, len(teams) - 1, team, progress)
+    compiling = time.perf_counter() - began
+
+    @jax.jit
+    def collect(progress):
+        state = jax.tree.map(lambda x: x[0], progress.state)
+        return rollout.collect(
+            state.key,
+            team,
+            team.actor.scheme.weights(state.actor.banks),
+            team.critic.scheme.weights(state.critic.banks),
+            state.runner,
+            length=hp.rollout_length,
+            chunk=hp.chunk_length,
+        )
+
+    box = [progress]
+
+    def update():
+        box[0] = jax.block_until_ready(phase.advance(box[0], jnp.int32(1)))
+
+    took = medians({"update": update, "play": lambda: jax.block_until_ready(collect(box[0]))})
+    return {
+        "compile": compiling,
+        **took,
+        "operations": operations_per_step(team, hp.epochs),
+        "batch": config.batch,
+    }
+
+
+def measure(overrides: list[str]) -> dict:
+    config = configuration.load(overrides)
+    name, num_envs = config.env["name"], config.algo.num_envs
+    if name not in PARTITIONS:
+        raise ConfigError(f"env={name} has no C engine to compare with; choose a MuJoCo robot.")
+    base = [item for item in overrides if not item.startswith("sharing=")]
+    result = {
+        "command": " ".join(["python -m experiments.speed", *overrides]),
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
+        "python": platform.python_version(),
+        "matrix_gflops": matrix_rate() / 1e9,
+        "engine": {
+            str(n): engine_rows(name, "native", n, config.algo.rollout_length)
+            for n in (num_envs, 64)
+        },
+        "schemes": {scheme: scheme_rows(base, scheme) for scheme in ("ps", "ps_lora", "nps")},
+    }
+    physics = 1 / result["engine"][str(num_envs)]["raw"]
+    for row in result["schemes"].values():
+        limit = 1 / (physics + row["operations"] / (result["matrix_gflops"] * 1e9))
+        row["steps_per_second"] = row["batch"] / row["update"]
+        row["limit"] = limit
+        row["share_of_limit"] = row["steps_per_second"] / limit
+        row["learning_and_inference"] = row["update"] - physics * row["batch"]
+    result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return result
+
+
+def tables(result: dict) -> list[Table]:
+    engine = Table("environments", "C engine, steps/s", "inside jit, steps/s", "share")
+    for n, row in result["engine"].items():
+        engine.add_row(
+            n, f"{row['raw']:,.0f}", f"{row['jitted']:,.0f}", f"{row['jitted'] / row['raw']:.0%}"
+        )
+    schemes = Table(
+        "sharing", "compile s", "update s", "rollout s", "epochs + inference s",
+        "steps/s", "limit", "share",
+    )  # fmt: skip
+    for name, row in result["schemes"].items():
+        schemes.add_row(
+            name, f"{row['compile']:.1f}", f"{row['update']:.3f}", f"{row['play']:.3f}",
+            f"{row['learning_and_inference']:.3f}", f"{row['steps_per_second']:,.0f}",
+            f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}",
+        )  # fmt: skip
+    return [engine, schemes]
+
+
+def markdown(result: dict) -> str:
+    lines = [f"`{result['command']}`", ""]
+    facts = (
+        f"{result['device']}; matrix products {result['matrix_gflops']:.0f} GFLOP/s; peak memory "
+        f"{result['peak_memory_gib']:.2f} GiB; medians of {REPEATS}."
+    )
+    lines += [facts, ""]
+    for table in tables(result):
+        cells = [[*column.cells] for column in table.columns]
+        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
+        lines.append("|" + "---|" * len(cells))
+        lines += ["| " + " | ".join(row) + " |" for row in np.array(cells).T]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    try:
+        result = measure(sys.argv[1:])
+    except ConfigError as error:
+        print(f"experiments.speed: {error}", file=sys.stderr)
+        sys.exit(2)
+    console = Console()
+    for table in tables(result):
+        console.print(table)
+    console.print(
+        f"matrix products {result['matrix_gflops']:.0f} GFLOP/s, "
+        f"peak memory {result['peak_memory_gib']:.2f} GiB"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    name = next((o.split("=")[1] for o in sys.argv[1:] if o.startswith("env=")), "ant_4x2")
+    (RESULTS / f"speed_{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / f"speed_{name}.md").write_text(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

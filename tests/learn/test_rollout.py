@@ -1,0 +1,205 @@
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorasa_jax.learn import rollout
+from lorasa_jax.learn.team import forward
+from lorasa_jax.policy.sharing import nps, ps
+
+ENVS, LENGTH, CHUNK, LIMIT = 4, 20, 5, 3
+
+
+@pytest.fixture(scope="module")
+def played(counter, make_team, make_state):
+    """Two consecutive windows; `steps` holds their transitions end to end, in NumPy."""
+    team = make_team(counter(max_steps=LIMIT), nps(2), ps(2))
+    state = make_state(team, ENVS)
+    weights = [
+        role.scheme.weights(learner.banks)
+        for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
+    ]
+    collect = jax.jit(
+        lambda key, runner: rollout.collect(
+            key, team, *weights, runner, length=LENGTH, chunk=CHUNK
+        )
+    )
+    runners, windows, episodes = [state.runner], [], []
+    for key in jax.random.split(jax.random.key(0)):
+        runner, window, ended = collect(key, runners[-1])
+        runners.append(runner)
+        windows.append(window)
+        episodes.append(ended)
+    merged = [jax.tree.map(rollout.merge_time, window.transitions) for window in windows]
+    steps = jax.tree.map(lambda *x: np.concatenate(x), *merged)
+    return SimpleNamespace(
+        team=team, weights=weights, runners=runners, windows=windows, episodes=episodes, steps=steps
+    )
+
+
+@pytest.fixture(scope="module")
+def episodes(played):
+    """[(env, its time steps)] of all episodes, by the environment's own step count."""
+    count = played.steps.obs[:, :, 0, 0]
+    found = []
+    for env in range(ENVS):
+        starts = [*np.flatnonzero(count[:, env] == 0), 2 * LENGTH]
+        found += [(env, range(*pair)) for pair in zip(starts, starts[1:], strict=False)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def replayed(played, episodes):
+    """Every episode by itself from a zero carry: outputs [step, episode, agent, ...].
+
+    The observation after an episode's last step comes last; what is beyond it is padding.
+    """
+    steps, shape = played.steps, (LIMIT + 1, len(episodes), 2)
+    obs, state = np.zeros((*shape, 5), np.float32), np.zeros((*shape, 6), np.float32)
+    for e, (env, times) in enumerate(episodes):
+        for s, t in enumerate(times):
+            obs[s, e], state[s, e] = steps.obs[t, env], steps.state[t, env]
+        total = steps.obs[t, env, 0, 1] + steps.action[t, env].sum()
+        obs[s + 1, e], state[s + 1, e] = played.team.env.view(
+            jnp.float32(len(times)), jnp.float32(total)
+        )
+    never = jnp.zeros(shape[:2], bool)
+    carry = jnp.zeros((len(episodes), 2, 8))
+    actor, critic = (
+        jax.jit(
+            lambda x, network=role.network, weights=weights: forward(
+                network, weights, carry, x, never, agent_axis=2
+            )[1]
+        )(x)
+        for role, weights, x in zip(
+            (played.team.actor, played.team.critic), played.weights, (obs, state), strict=True
+        )
+    )
+    return jax.tree.map(np.asarray, actor), np.asarray(critic["value"][..., 0])
+
+
+def next_values(played, window):
+    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    return steps, np.asarray(rollout.next_values(window, steps.value))
+
+
+def test_first_marks_the_beginnings_of_episodes(played):
+    steps = played.steps
+    np.testing.assert_array_equal(steps.first, steps.obs[:, :, 0, 0] == 0)
+    np.testing.assert_array_equal(steps.first[0], True)
+    np.testing.assert_array_equal(steps.first[1:], (steps.terminated | steps.truncated)[:-1])
+
+
+def test_episodes_end_in_all_ways(played):
+    steps, count = played.steps, played.steps.obs[:, :, 0, 0]
+    np.testing.assert_array_equal(steps.terminated, np.all(steps.action <= 0, axis=-1))
+    np.testing.assert_array_equal(steps.truncated, (count == LIMIT - 1) & ~steps.terminated)
+    assert steps.truncated.any()
+    assert steps.terminated[count < LIMIT - 1].any()
+    assert steps.terminated[count == LIMIT - 1].any()
+
+
+def test_only_legal_actions_are_played(played):
+    chosen = np.take_along_axis(played.steps.legal, played.steps.action[..., None], axis=-1)
+    assert chosen.all()
+    assert not played.steps.legal.all()
+
+
+def test_rewards_are_those_of_the_actions_played(played):
+    steps = played.steps
+    expected = steps.obs[:, :, 0, 0] + 1 + steps.action.sum(-1)
+    np.testing.assert_array_equal(steps.reward, expected)
+
+
+def test_recurrent_state_does_not_leak_over_episode_ends(played, episodes, replayed):
+    steps, (outputs, values) = played.steps, replayed
+    for e, (env, times) in enumerate(episodes):
+        for s, t in enumerate(times):
+            np.testing.assert_allclose(steps.value[t, env], values[s, e], rtol=1e-4, atol=1e-5)
+            logits = {"logits": outputs["logits"][s, e]}
+            log_prob = played.team.distribution.log_prob(
+                logits, steps.legal[t, env], steps.action[t, env]
+            )
+            np.testing.assert_allclose(steps.log_prob[t, env], log_prob, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["actor", "critic"])
+def test_chunks_start_from_the_carries_of_a_replay(played, side):
+    role = getattr(played.team, side)
+    weights = played.weights[("actor", "critic").index(side)]
+    inputs = played.steps.obs if side == "actor" else played.steps.state
+    never = jnp.zeros((1, ENVS), bool)
+    step = jax.jit(
+        lambda carry, x: forward(role.network, weights, carry, x[None], never, agent_axis=2)[0]
+    )
+    carry = jnp.zeros((ENVS, 2, 8))
+    stored = np.concatenate([getattr(window, f"{side}_carry") for window in played.windows])
+    for t in range(2 * LENGTH):
+        if t % CHUNK == 0:
+            np.testing.assert_allclose(stored[t // CHUNK], carry, rtol=1e-4, atol=1e-5)
+        begins = played.steps.first[t][:, None, None]
+        carry = step(jnp.where(begins, 0.0, carry), inputs[t])
+    np.testing.assert_allclose(
+        getattr(played.runners[2], f"{side}_carry"), carry, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_episode_sums_run_on_over_windows(played):
+    steps, running, wins = played.steps, np.zeros(ENVS), 0
+    sums = np.zeros((2, 3))
+    for t in range(2 * LENGTH):
+        running += steps.reward[t]
+        ended, wins = steps.terminated[t] | steps.truncated[t], steps.terminated[t].sum()
+        sums[t // LENGTH] += ended.sum(), running[ended].sum(), wins
+        running[ended] = 0
+    np.testing.assert_array_equal(np.asarray(played.episodes), sums)
+    np.testing.assert_array_equal(played.runners[2].episode_return, running)
+    assert np.asarray(played.runners[1].episode_return).any()
+
+
+def test_truncated_steps_lead_to_the_value_of_the_true_last_observation(
+    played, episodes, replayed
+):
+    _, values = replayed
+    following = np.concatenate([next_values(played, window)[1] for window in played.windows])
+    cut = [(e, env, times) for e, (env, times) in enumerate(episodes)
+           if played.steps.truncated[times[-1], env]]  # fmt: skip
+    per_window = np.zeros((2, ENVS))
+    for e, env, times in cut:
+        t = times[-1]
+        per_window[t // LENGTH, env] += 1
+        assert len(times) == LIMIT
+        np.testing.assert_allclose(following[t, env], values[LIMIT, e], rtol=1e-4, atol=1e-5)
+        if t + 1 < 2 * LENGTH:
+            assert np.abs(following[t, env] - played.steps.value[t + 1, env]).max() > 1e-3
+    assert per_window.min() >= 2
+
+
+def test_other_steps_lead_to_the_next_steps_value(played):
+    for window in played.windows:
+        steps, following = next_values(played, window)
+        onward = ~np.asarray(steps.truncated)
+        np.testing.assert_array_equal(following[:-1][onward[:-1]], steps.value[1:][onward[:-1]])
+        np.testing.assert_array_equal(following[-1][onward[-1]], window.last_value[onward[-1]])
+
+
+def test_the_value_after_a_window_is_that_of_the_next_windows_first_step(played):
+    first = played.windows[1].transitions.value[0, 0]
+    np.testing.assert_allclose(played.windows[0].last_value, first, rtol=1e-5, atol=1e-6)
+
+
+def test_slots_count_an_environments_truncations_in_its_window(played):
+    for window in played.windows:
+        steps = jax.tree.map(rollout.merge_time, window.transitions)
+        before = np.cumsum(steps.truncated, axis=0) - steps.truncated
+        np.testing.assert_array_equal(steps.slot, before)
+        assert window.end_values.shape[0] == -(-LENGTH // LIMIT)
+
+
+def test_choose_takes_whole_environments():
+    new, old = {"a": jnp.ones((3, 2)), "b": jnp.ones(3)}, {"a": jnp.zeros((3, 2)), "b": jnp.zeros(3)}
+    chosen = rollout.choose(jnp.array([True, False, True]), new, old)
+    np.testing.assert_array_equal(chosen["a"], [[1, 1], [0, 0], [1, 1]])
+    np.testing.assert_array_equal(chosen["b"], [1, 0, 1])
