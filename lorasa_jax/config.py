@@ -1,7 +1,6 @@
 """Typed configuration: Hydra's groups in, one frozen, checked, fully resolved Config out."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -17,6 +16,7 @@ from lorasa_jax import envs, paper
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing as sharing_table
 from lorasa_jax.policy.networks import LAYERS
+from lorasa_jax.values import close, listed, number, truth, typed, whole
 
 
 @dataclass(frozen=True)
@@ -143,20 +143,20 @@ def resolve(raw: DictConfig) -> Config:
         _sharing(sharing)
     config = Config(
         env=tree["env"],
-        algo=_typed(Algo, algo, "algo."),
+        algo=typed(Algo, algo, "algo."),
         sharing=sharing,
-        network=_typed(Network, network, "network."),
+        network=typed(Network, network, "network."),
         logger=tree["logger"],
-        total_steps=_whole(tree["total_steps"], "total_steps"),
+        total_steps=whole(tree["total_steps"], "total_steps"),
         switch_at=None,
-        seed=_whole(tree["seed"], "seed", least=0),
-        num_seeds=_whole(tree["num_seeds"], "num_seeds"),
-        eval_every=_whole(tree["eval_every"], "eval_every"),
-        eval_episodes=_whole(tree["eval_episodes"], "eval_episodes"),
-        checkpoint_every=_whole(tree["checkpoint_every"], "checkpoint_every"),
-        updates_per_call=_whole(tree["updates_per_call"], "updates_per_call"),
+        seed=whole(tree["seed"], "seed", least=0),
+        num_seeds=whole(tree["num_seeds"], "num_seeds"),
+        eval_every=whole(tree["eval_every"], "eval_every"),
+        eval_episodes=whole(tree["eval_episodes"], "eval_episodes"),
+        checkpoint_every=whole(tree["checkpoint_every"], "checkpoint_every"),
+        updates_per_call=whole(tree["updates_per_call"], "updates_per_call"),
         out="",
-        resume=_truth(tree["resume"], "resume"),
+        resume=truth(tree["resume"], "resume"),
     )
     unknown = set(tree) - {f.name for f in dataclasses.fields(Config)}
     if unknown:
@@ -199,7 +199,7 @@ def _switch(config, value, cell, notes):
                 f"({share:.1%}), on a whole update"
             )
         return updates * batch
-    steps = _whole(value, "switch_at")
+    steps = whole(value, "switch_at")
     if not batch <= steps < total:
         raise ConfigError(
             f"switch_at={steps} must lie between one update ({batch} steps) and the last one "
@@ -215,20 +215,20 @@ def _switch(config, value, cell, notes):
 
 
 def _sharing(sharing):
-    sharing["rank"] = _whole(sharing["rank"], "sharing.rank")
+    sharing["rank"] = whole(sharing["rank"], "sharing.rank")
     alpha = sharing["rank"] if sharing["alpha"] is None else sharing["alpha"]
-    sharing["alpha"] = _number(alpha, "sharing.alpha")
+    sharing["alpha"] = number(alpha, "sharing.alpha")
     if sharing["alpha"] <= 0:
         raise ConfigError(f"sharing.alpha={alpha} must be above 0.")
     targets = sharing["targets"]
     if not isinstance(targets, list) or not targets:
         raise ConfigError(
-            f"sharing.targets={targets} must be a list of layers from {_list(LAYERS)}."
+            f"sharing.targets={targets} must be a list of layers from {listed(LAYERS)}."
         )
     for target in targets:
         if target not in LAYERS:
             raise ConfigError(
-                f"sharing.targets holds {target}, which is no layer; choose from {_list(LAYERS)}."
+                f"sharing.targets holds {target}, which is no layer; choose from {listed(LAYERS)}."
             )
     if len(set(targets)) < len(targets):
         raise ConfigError("sharing.targets names a layer twice; name each once.")
@@ -242,7 +242,7 @@ def _check(config):
         ("network.log_std", config.network.log_std, ("linear", "vector")),
     ):
         if value not in accepted:
-            raise ConfigError(f"{key}={value} is not known; choose one of {_list(accepted)}.")
+            raise ConfigError(f"{key}={value} is not known; choose one of {listed(accepted)}.")
     for key, value, low, high in (
         ("algo.clip", algo.clip, 0.0, None),
         ("algo.actor_lr", algo.actor_lr, 0.0, None),
@@ -270,51 +270,6 @@ def _check(config):
         )
 
 
-def _typed(kind, section, prefix):
-    """A dataclass from a dictionary, every value converted without rounding."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    unknown = [key for key in section if key not in names]
-    if unknown:
-        raise ConfigError(f"unknown key {prefix}{unknown[0]}; {_close(unknown[0], names)}")
-    convert = {int: _whole, float: _number, str: lambda value, key: str(value)}
-    return kind(
-        **{
-            field.name: convert[field.type](section[field.name], prefix + field.name)
-            for field in dataclasses.fields(kind)
-        }
-    )
-
-
-def _whole(value, key, least=1):
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = None
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    if not ok or value != value or value in (float("inf"), -float("inf")) or int(value) != value:
-        raise ConfigError(f"{key}={value} must be a whole number.")
-    if value < least:
-        raise ConfigError(f"{key}={int(value)} must be at least {least}.")
-    return int(value)
-
-
-def _number(value, key):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or number != number or abs(number) == float("inf"):
-        raise ConfigError(f"{key}={value} must be a finite number.")
-    return number
-
-
-def _truth(value, key):
-    if not isinstance(value, bool):
-        raise ConfigError(f"{key}={value} must be true or false.")
-    return value
-
-
 def _check_choice(override):
     """Refuses an unknown choice of a group before Hydra does, in our words."""
     group, _, choice = override.lstrip("+~").partition("=")
@@ -322,7 +277,7 @@ def _check_choice(override):
         choice = choice.strip("'\"").replace("\\", "")
         if choice not in GROUPS[group]():
             raise ConfigError(
-                f"{group}={choice} is not known; choose one of {_list(GROUPS[group]())}."
+                f"{group}={choice} is not known; choose one of {listed(GROUPS[group]())}."
             )
 
 
@@ -333,7 +288,12 @@ def _sentence(error, overrides):
         r"Key '([^']+)' is not in struct", text
     )
     if missing:
-        return f"unknown key {missing.group(1)}; {_close(missing.group(1), _known())}"
+        key = missing.group(1)
+        if key in _known():
+            group = key.split(".")[0]
+            chosen = [o for o in overrides if o.startswith(f"{group}=")] or [f"this {group}"]
+            return f"{key} is not a key of {chosen[-1]}; remove it."
+        return f"unknown key {key}; {close(key, _known())}"
     for override in overrides:
         if "=" not in override:
             return f"{override} is not of the form key=value."
@@ -348,12 +308,3 @@ def _known():
     raw |= {"sharing.rank", "sharing.alpha", "sharing.targets"}
     raw |= {f"env.{key}" for key in ("engine", "profile", "action_order", "agent_ids")}
     return sorted(raw)
-
-
-def _close(key, names):
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"the keys are {_list(names)}."
-
-
-def _list(names):
-    return ", ".join(names)

@@ -1,7 +1,7 @@
 """Small tasks with known optima, on which an algorithm or a sharing scheme must succeed.
 
-The single-agent probes test one ability each (Andy Jones' list); every optimal episode return is
-`optimum`. The two matrix games are HyperMARL's (Tessera et al. 2025): in one all agents must
+The single-agent probes test one ability each (Andy Jones' list); the best expected episode return
+is `optimum`. The two matrix games are HyperMARL's (Tessera et al. 2025): in one all agents must
 differ, in the other all must agree. `random` is what uniformly random actions earn.
 """
 

@@ -118,7 +118,7 @@ def test_float32_is_rounded_once_a_step(native, reference, touching):
 @pytest.fixture(scope="module")
 def both_engines(touching):
     """(native, mjx): (PhysState, TimeStep) after one environment step from every touching state."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):  # MJX promotes ranks
         actions = controls(60).reshape(60, 4, 2)
         state = (touching, np.zeros(60, np.int32))
         keys = jax.random.split(jax.random.key(0), 60)

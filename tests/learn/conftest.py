@@ -14,6 +14,8 @@ from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 
+THREE = Discrete(3)
+
 
 class Count(NamedTuple):
     steps: jax.Array
@@ -28,7 +30,7 @@ class Counter:
     two steps and may not use the last action. The reward is the step's number plus the actions.
     """
 
-    action_space: Discrete | Box = Discrete(3)
+    action_space: Discrete | Box = THREE
     max_steps: int = 3
     num_agents = 2
     agents = ("agent_0", "agent_1")

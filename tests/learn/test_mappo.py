@@ -6,13 +6,16 @@ import pytest
 from lorasa_jax.envs import make
 from lorasa_jax.envs.types import Box
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import mappo, rollout, team, value_norm
+from lorasa_jax.learn import mappo, rollout, value_norm
+from lorasa_jax.learn.batch import Batch
+from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.policy.sharing import adapted, nps, ps
 
+ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = mappo.Hyperparameters(
-    num_envs=4, rollout_length=12, chunk_length=4, epochs=2, clip=0.2, gamma=0.9, gae_lambda=0.8,
-    entropy_coef=0.01,
+    num_envs=ENVS, rollout_length=LENGTH, chunk_length=CHUNK, epochs=2, clip=0.2, gamma=0.9,
+    gae_lambda=0.8, entropy_coef=0.01,
 )  # fmt: skip
 LORA = adapted(ps(2), LoraSpec(rank=2, alpha=2.0))
 
@@ -29,69 +32,73 @@ def changed(a, b):
     return any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
+def weights(team, state):
+    pairs = (team.actor, state.actor), (team.critic, state.critic)
+    return [role.scheme.weights(learner.banks) for role, learner in pairs]
+
+
 @pytest.fixture(scope="module")
 def start(make_team, make_state):
-    """start(env, actor scheme, critic scheme) -> (team, state)."""
+    """start(env, actor scheme, critic scheme) -> (team, random state)."""
 
-    def start(env, actor, critic, **options):
-        team_ = make_team(env, actor, critic, **options)
-        return team_, make_state(team_, HP.num_envs)
+    def start(env, actor, critic):
+        team = make_team(env, actor, critic)
+        return team, make_state(team, ENVS)
 
     return start
 
 
 @pytest.fixture(scope="module")
 def lora(start, counter):
-    """An update of adapters on a frozen backbone, with Adam: (team, update, before, after)."""
-    team_, state = start(counter(), LORA, ps(2), optimiser=team.adam(1e-2, 10.0))
-    update = jax.jit(lambda state: mappo.update(state, team_, HP))
-    return team_, update, state, update(state)
+    """(compiled update of adapters on a frozen backbone, state before, its result)."""
+    team, state = start(counter(), LORA, ps(2))
+    update = jax.jit(lambda state: mappo.update(state, team, HP))
+    return team, update, state, update(state)
 
 
 @pytest.fixture(scope="module")
 def gathered(start, counter):
-    """A window of a team without sharing, its batch, and one compiled epoch on such batches."""
-    team_, state = start(counter(), nps(2), ps(2))
-    weights = [
-        role.scheme.weights(learner.banks)
-        for role, learner in ((team_.actor, state.actor), (team_.critic, state.critic))
-    ]
-    _, window, _ = jax.jit(
-        lambda key, runner: rollout.collect(key, team_, *weights, runner, length=12, chunk=4)
-    )(jax.random.key(0), state.runner)
+    """A window of a team without sharing, a batch of it, and an epoch on such batches."""
+    team, state = start(counter(), nps(2), ps(2))
+    actor, critic = weights(team, state)
+    collect = jax.jit(
+        lambda key, runner: rollout.collect(
+            key, team, actor, critic, runner, length=LENGTH, chunk=CHUNK
+        )
+    )
+    _, window, _ = collect(jax.random.key(0), state.runner)
     rng = np.random.default_rng(0)
-    advantages, targets = (jnp.float32(rng.standard_normal((12, 4, 2))) for _ in range(2))
-    batch = batches.prepare(window, advantages, targets, blocks=1, clock=4)
+    advantages, targets = (jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2))
+    batch = batches.prepare(window, advantages, targets, blocks=1, clock=CHUNK)
     moments = jnp.zeros(2), jnp.ones(2)
-    counts = batch.active.sum((0, 1, 3)).astype(float), jnp.full(2, 48.0)
-    learners = (state.actor, state.critic, value_norm.init(2))
-    epoch = jax.jit(lambda batch: mappo.update_epoch(learners, batch, moments, counts, team_, HP))
+    counts = batch.active.sum((0, 1, 3)).astype(float), jnp.full(2, float(LENGTH * ENVS))
+    learners = state.actor, state.critic, value_norm.init(2)
+    epoch = jax.jit(lambda batch: mappo.update_epoch(learners, batch, moments, counts, team, HP))
     return window, batch, epoch
 
 
-def test_losses_are_summed_over_blocks(monkeypatch, start):
-    team_, state = start(make("specialisation_2"), ps(2), nps(2))
-    after = {}
-    for blocks in (1, 3):
-        monkeypatch.setattr(batches, "block_count", lambda *_, blocks=blocks: blocks)
-        after[blocks], report, _ = jax.jit(lambda state: mappo.update(state, team_, HP))(state)
-        after[blocks] = after[blocks].actor.banks, after[blocks].critic.banks, report
-    assert_close(after[1], after[3], rtol=1e-3, atol=1e-5)
-    assert changed(after[1][0], state.actor.banks)
-    assert changed(after[1][1], state.critic.banks)
+def test_losses_are_summed_over_blocks(monkeypatch, lora):
+    team, _, before, (whole, whole_report, _) = lora
+    monkeypatch.setattr(batches, "block_count", lambda *_: 3)
+    parts, report, _ = jax.jit(lambda state: mappo.update(state, team, HP))(before)
+    for name in ("actor", "critic"):
+        banks = [getattr(state, name).banks for state in (parts, whole, before)]
+        assert_close(*banks[:2], rtol=1e-4, atol=1e-5)
+        assert changed(*banks[1:])
+    assert_close(report, whole_report, rtol=1e-3, atol=1e-5)
 
 
 def test_the_same_state_updates_to_the_same_state_bit_by_bit(lora):
-    _, update, before, after = lora
-    again = update(before)
-    plain = [(jax.random.key_data(x[0].key), x[0]._replace(key=0), x[1:]) for x in (after, again)]
-    assert_equal(*plain)
+    _, update, before, (after, *reports) = lora
+    again, *same_reports = update(before)
+    assert_equal(jax.random.key_data(again.key), jax.random.key_data(after.key))
+    assert_equal((again._replace(key=0), same_reports), (after._replace(key=0), reports))
 
 
 def test_another_key_updates_to_another_state(lora):
-    _, update, before, after = lora
-    other = update(before._replace(key=jax.random.key(9)))
-    assert changed(other[0].actor.banks["adapters"], after[0].actor.banks["adapters"])
+    _, update, before, (after, *_) = lora
+    other, *_ = update(before._replace(key=jax.random.key(9)))
+    assert changed(other.actor.banks["adapters"], after.actor.banks["adapters"])
 
 
 def test_an_update_of_adapters_leaves_the_backbone_bit_identical(lora):
@@ -107,12 +114,10 @@ def test_value_statistics_are_updated_once_an_epoch(lora):
     np.testing.assert_allclose(after.value_norm.debias, 1 - 0.99999**HP.epochs, rtol=1e-4)
 
 
-@pytest.mark.parametrize("space", [None, Box(2)], ids=["discrete", "continuous"])
-def test_the_first_epochs_ratio_is_one(start, counter, space):
-    env = counter() if space is None else counter(action_space=space)
-    team_, state = start(env, LORA, ps(2))
+def test_the_first_epochs_ratio_is_one(start, counter):
+    team, state = start(counter(action_space=Box(2)), LORA, ps(2))
     hp = HP._replace(epochs=1)
-    _, report, _ = jax.jit(lambda state: mappo.update(state, team_, hp))(state)
+    _, report, _ = jax.jit(lambda state: mappo.update(state, team, hp))(state)
     assert abs(report["approx_kl"]) < 1e-6
     assert report["clip_fraction"] == 0.0
     assert report["actor_grad_norm"] > 1e-3
@@ -120,85 +125,93 @@ def test_the_first_epochs_ratio_is_one(start, counter, space):
 
 def test_inactive_samples_do_not_change_the_policys_step(gathered):
     _, batch, epoch = gathered
-    assert not batch.active.all()
-    (actor, _, _), report = epoch(batch)
 
     def disturbed(where):
-        return batch._replace(
-            advantage=jnp.where(where, 50.0, batch.advantage),
-            log_prob=jnp.where(where[..., None], batch.log_prob + 1.0, batch.log_prob),
+        one = where[..., None]
+        return epoch(
+            batch._replace(
+                obs=jnp.where(one, 1.0 - batch.obs, batch.obs),
+                advantage=jnp.where(where, 50.0, batch.advantage),
+                log_prob=jnp.where(one, batch.log_prob + 1.0, batch.log_prob),
+            )
         )
 
-    (same, _, _), same_report = epoch(disturbed(~batch.active))
-    assert_equal(same, actor)
-    assert_equal(*({k: r[k] for k in ("policy_loss", "approx_kl", "clip_fraction", "entropy")}
-                   for r in (same_report, report)))  # fmt: skip
-    (other, _, _), _ = epoch(disturbed(batch.active))
+    def policy(report):
+        names = "policy_loss", "entropy", "clip_fraction", "approx_kl"
+        return {name: report[name] for name in names}
+
+    assert not batch.active.all()
+    (actor, *_), report = epoch(batch)
+    (same, *_), same_report = disturbed(~batch.active)
+    assert_equal((same, policy(same_report)), (actor, policy(report)))
+    (other, *_), _ = disturbed(batch.active)
     assert changed(other, actor)
 
 
 def test_inactive_samples_still_train_the_critic(gathered):
     _, batch, epoch = gathered
-    moved = batch._replace(target=jnp.where(batch.active, batch.target, 3.0))
     (_, critic, _), _ = epoch(batch)
-    (_, other, _), _ = epoch(moved)
+    (_, other, _), _ = epoch(
+        batch._replace(target=jnp.where(batch.active, batch.target, 1.0 + batch.target))
+    )
     assert changed(other, critic)
 
 
-def test_blocks_of_a_batch_sum_to_the_whole(gathered):
-    window, whole, epoch = gathered
-    split = jax.tree.map(
-        lambda x: jnp.stack(jnp.split(x[0], 3, axis=-1 if x.ndim == 4 else 2)), whole
-    )._replace(**{name: _carries(getattr(whole, name)) for name in ("actor_carry", "critic_carry")})
-    split = split._replace(first=jnp.stack(jnp.split(whole.first[0], 3, axis=-1)))
-    split = split._replace(
-        **{name: jnp.stack(jnp.split(getattr(whole, name)[0], 3, axis=2))
-           for name in ("obs", "state", "action", "log_prob", "value", "legal", "active",
-                        "advantage", "target")}
-    )  # fmt: skip
-    assert_close(epoch(split), epoch(whole), rtol=1e-3, atol=1e-5)
-
-
-def _carries(carry):
-    return jnp.stack(jnp.split(carry[0], 3, axis=1))
-
-
 @pytest.fixture(scope="module")
-def one_sided(start):
-    def run(env):
-        team_, state = start(env, ps(env.num_agents), ps(env.num_agents))
-        weights = [
-            role.scheme.weights(learner.banks)
-            for role, learner in ((team_.actor, state.actor), (team_.critic, state.critic))
-        ]
-        _, window, _ = rollout.collect(
-            jax.random.key(0), team_, *weights, state.runner, length=4, chunk=4
-        )
-        shape = (4, HP.num_envs, env.num_agents)
-        advantages = jax.random.normal(jax.random.key(1), shape)
-        batch = batches.prepare(window, advantages, advantages, blocks=1, clock=4)
-        noise = 0.3 * jax.random.normal(jax.random.key(2), batch.log_prob.shape)
-        batch = batch._replace(log_prob=batch.log_prob + noise)
-        block = jax.tree.map(lambda x: x[0], batch)
-        norm = value_norm.init(env.num_agents)
-        return [
-            mappo._losses(*weights, norm, block, team_, HP._replace(ratio=ratio))
-            for ratio in ("joint", "per_dimension")
-        ]
+def losses_by_ratio(start):
+    """Sums of losses, joint and per dimension, of random samples far from the policy."""
 
-    return run
+    def losses(env):
+        n, size = env.num_agents, env.action_space.size
+        team, state = start(env, ps(n), ps(n))
+        actor, critic = weights(team, state)
+        rng = np.random.default_rng(0)
+
+        def normal(*shape):
+            return jnp.float32(rng.standard_normal((CHUNK, n, 8, *shape)))
+
+        batch = Batch(
+            obs=normal(env.observation_size), state=normal(env.state_size),
+            action=0.3 * normal(size), log_prob=normal(size), value=normal(),
+            legal=jnp.ones((CHUNK, n, 8, size), bool), active=jnp.ones((CHUNK, n, 8), bool),
+            advantage=normal(), target=normal(), first=jnp.zeros((CHUNK, 8), bool),
+            actor_carry=jnp.zeros((n, 8, 8)), critic_carry=jnp.zeros((n, 8, 8)),
+        )  # fmt: skip
+
+        def evaluate(batch):
+            sums = [
+                mappo._losses(
+                    actor, critic, value_norm.init(n), batch, team, HP._replace(ratio=ratio)
+                )
+                for ratio in ("joint", "per_dimension")
+            ]
+            _, outputs = forward(
+                team.actor.network, actor, batch.actor_carry, batch.obs, batch.first, agent_axis=1
+            )
+            log_prob = team.distribution.log_prob(outputs, batch.legal, batch.action)
+            return *sums, jnp.exp(log_prob - batch.log_prob), batch.advantage
+
+        return jax.jit(evaluate)(batch)
+
+    return losses
 
 
-def test_ratios_joint_and_per_dimension_agree_on_one_dimension(one_sided):
-    joint, per_dimension = one_sided(make("probe_action_continuous"))
+def test_joint_and_per_dimension_ratios_agree_on_one_dimension(losses_by_ratio):
+    joint, per_dimension, *_ = losses_by_ratio(make("probe_action_continuous"))
     assert_close(joint, per_dimension, rtol=1e-6)
     assert joint.clipped > 0
 
 
-def test_ratios_joint_and_per_dimension_differ_on_two_dimensions(one_sided, counter):
-    joint, per_dimension = one_sided(counter(action_space=Box(2)))
+def test_the_joint_ratio_is_the_product_over_dimensions(losses_by_ratio, counter):
+    joint, per_dimension, ratio, advantage = losses_by_ratio(counter(action_space=Box(2)))
+    ratio, advantage = np.asarray(ratio, np.float64), np.asarray(advantage, np.float64)
+
+    def loss(ratio, advantage):
+        return -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage).sum()
+
+    np.testing.assert_allclose(joint.policy, loss(ratio.prod(-1), advantage), rtol=1e-4)
+    np.testing.assert_allclose(per_dimension.policy, loss(ratio, advantage[..., None]), rtol=1e-4)
     assert abs(joint.policy - per_dimension.policy) > 0.1
-    assert joint.value == per_dimension.value
 
 
 @pytest.mark.parametrize("truncation", ["bootstrap", "authors"])
@@ -209,19 +222,20 @@ def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
     advantages, targets = mappo.estimate(window, norm, HP._replace(truncation=truncation))
     steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), window.transitions)
     values = steps.value * std + mean
-    expected, following = np.zeros((12, 4, 2)), np.zeros((4, 2))
-    after = np.asarray(window.last_value) * std + mean
-    for t in reversed(range(12)):
-        for env in range(4):
+    after, ends = (np.asarray(v) * std + mean for v in (window.last_value, window.end_values))
+    expected, following = np.zeros((LENGTH, ENVS, 2)), np.zeros((ENVS, 2))
+    for t in reversed(range(LENGTH)):
+        for env in range(ENVS):
             terminated, truncated = steps.terminated[t, env], steps.truncated[t, env]
-            next_value = after[env] if t == 11 else values[t + 1, env]
+            next_value = after[env] if t == LENGTH - 1 else values[t + 1, env]
             if truncated:
-                next_value = np.asarray(window.end_values)[steps.slot[t, env], env] * std + mean
+                next_value = ends[steps.slot[t, env], env]
             error = steps.reward[t, env] + 0.9 * next_value * (not terminated) - values[t, env]
-            following[env] = error + 0.72 * following[env] * (not (terminated or truncated))
+            following[env] = error + 0.9 * 0.8 * following[env] * (not (terminated or truncated))
             if truncated and truncation == "authors":
                 following[env] = 0.0
         expected[t] = following
-    assert steps.truncated.any() and steps.terminated.any()
+    assert steps.truncated[:-1].any()
+    assert steps.terminated[:-1].any()
     np.testing.assert_allclose(advantages, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(targets, expected + values, rtol=1e-3, atol=1e-3)

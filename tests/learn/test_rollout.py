@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import jax
@@ -22,9 +23,7 @@ def played(counter, make_team, make_state):
         for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
     ]
     collect = jax.jit(
-        lambda key, runner: rollout.collect(
-            key, team, *weights, runner, length=LENGTH, chunk=CHUNK
-        )
+        lambda key, runner: rollout.collect(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
     )
     runners, windows, episodes = [state.runner], [], []
     for key in jax.random.split(jax.random.key(0)):
@@ -46,7 +45,7 @@ def episodes(played):
     found = []
     for env in range(ENVS):
         starts = [*np.flatnonzero(count[:, env] == 0), 2 * LENGTH]
-        found += [(env, range(*pair)) for pair in zip(starts, starts[1:], strict=False)]
+        found += [(env, range(*pair)) for pair in pairwise(starts)]
     return found
 
 
@@ -147,7 +146,7 @@ def test_chunks_start_from_the_carries_of_a_replay(played, side):
 
 
 def test_episode_sums_run_on_over_windows(played):
-    steps, running, wins = played.steps, np.zeros(ENVS), 0
+    steps, running = played.steps, np.zeros(ENVS)
     sums = np.zeros((2, 3))
     for t in range(2 * LENGTH):
         running += steps.reward[t]
@@ -159,9 +158,7 @@ def test_episode_sums_run_on_over_windows(played):
     assert np.asarray(played.runners[1].episode_return).any()
 
 
-def test_truncated_steps_lead_to_the_value_of_the_true_last_observation(
-    played, episodes, replayed
-):
+def test_truncated_steps_lead_to_the_value_of_the_true_last_observation(played, episodes, replayed):
     _, values = replayed
     following = np.concatenate([next_values(played, window)[1] for window in played.windows])
     cut = [(e, env, times) for e, (env, times) in enumerate(episodes)
@@ -199,7 +196,8 @@ def test_slots_count_an_environments_truncations_in_its_window(played):
 
 
 def test_choose_takes_whole_environments():
-    new, old = {"a": jnp.ones((3, 2)), "b": jnp.ones(3)}, {"a": jnp.zeros((3, 2)), "b": jnp.zeros(3)}
+    new = {"a": jnp.ones((3, 2)), "b": jnp.ones(3)}
+    old = jax.tree.map(jnp.zeros_like, new)
     chosen = rollout.choose(jnp.array([True, False, True]), new, old)
     np.testing.assert_array_equal(chosen["a"], [[1, 1], [0, 0], [1, 1]])
     np.testing.assert_array_equal(chosen["b"], [1, 0, 1])

@@ -37,7 +37,8 @@ def test_an_entrys_gradient_is_the_mean_over_the_samples_of_its_agents(name):
     side = role(name, optax.sgd(1.0))
     banks = tree(len(SAMPLES[name]), 0)
     gradients = jax.tree.map(lambda x: 280.0 * jnp.ones_like(x), banks)
-    learner, _ = team.step(side, team.start(side, banks), gradients, COUNTS)
+    learner = team.start(side, banks)
+    learner, _ = jax.jit(lambda learner: team.step(side, learner, gradients, COUNTS))(learner)
     for i, samples in enumerate(SAMPLES[name]):
         expected = jax.tree.map(lambda x, n=samples: x - 280.0 / n, entry(banks, i))
         got = entry(learner.banks, i)

@@ -64,7 +64,11 @@ class MultiAgentMujoco:
         return (physics, steps), self._timestep(physics, jnp.zeros(()), flag, flag)
 
     def step(self, key, state, actions):
-        """actions [agent, size] in [-1, 1] become torques over each actuator's range."""
+        """actions [agent, size] in [-1, 1] become torques over each actuator's range.
+
+        A step that is not finite terminates the episode; its reward is not finite either, so that
+        whoever trains on it notices.
+        """
         del key
         before, steps = state
         robot = self.robot
@@ -79,7 +83,8 @@ class MultiAgentMujoco:
         )
         low, high = robot.healthy_z
         height = physics.qpos[2]
-        finite = jnp.isfinite(physics.qpos).all() & jnp.isfinite(physics.qvel).all()
+        parts = (ctrl, physics.qpos, physics.qvel)
+        finite = jnp.array([jnp.isfinite(part).all() for part in parts]).all()
         healthy = finite & (low <= height) & (height <= high)
         truncated = steps >= self.max_steps
         return (physics, steps), self._timestep(physics, reward, ~healthy, truncated)

@@ -20,6 +20,9 @@ class NativeStepper:
     """
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int, torso: int, nthread: int = 0):
+        # The engine would put a robot that blew up back into its rest pose, and training would go
+        # on from a made-up state.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self._model, self._frame_skip, self._torso, self._nthread = (
             model,
             frame_skip,

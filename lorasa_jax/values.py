@@ -1,0 +1,60 @@
+"""Values from a command line or a file, converted without rounding or guessing."""
+
+import dataclasses
+import difflib
+
+from lorasa_jax.errors import ConfigError
+
+
+def typed(kind, section, prefix):
+    """A dataclass from a dictionary, every value converted without rounding."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    unknown = [key for key in section if key not in names]
+    if unknown:
+        raise ConfigError(f"unknown key {prefix}{unknown[0]}; {close(unknown[0], names)}")
+    convert = {int: whole, float: number, str: lambda value, key: str(value)}
+    return kind(
+        **{
+            field.name: convert[field.type](section[field.name], prefix + field.name)
+            for field in dataclasses.fields(kind)
+        }
+    )
+
+
+def whole(value, key, least=1):
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    if not ok or value != value or value in (float("inf"), -float("inf")) or int(value) != value:
+        raise ConfigError(f"{key}={value} must be a whole number.")
+    if value < least:
+        raise ConfigError(f"{key}={int(value)} must be at least {least}.")
+    return int(value)
+
+
+def number(value, key):
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or number != number or abs(number) == float("inf"):
+        raise ConfigError(f"{key}={value} must be a finite number.")
+    return number
+
+
+def truth(value, key):
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value} must be true or false.")
+    return value
+
+
+def close(key, names):
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"the keys are {listed(names)}."
+
+
+def listed(names):
+    return ", ".join(names)
