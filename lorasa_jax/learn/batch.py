@@ -7,6 +7,10 @@ import jax.numpy as jnp
 
 from lorasa_jax.learn.rollout import Window
 
+# Samples in a block: at width 64 their activations fit a core's cache. Measured on two cores for
+# Ant: blocks of 4000, 2000, 1600, 1000 rows take 0.72, 0.72, 0.69, 0.77 s an update.
+CACHED_ROWS = 1600
+
 
 class Batch(NamedTuple):
     """Sequences for training: [block, step, agent, sequence, ...].
@@ -78,6 +82,6 @@ def block_count(sequences: int, rows_per_sequence: int) -> int:
     if jax.default_backend() != "cpu":
         return 1
     for blocks in range(1, sequences + 1):
-        if sequences % blocks == 0 and sequences // blocks * rows_per_sequence <= 4096:
+        if sequences % blocks == 0 and sequences // blocks * rows_per_sequence <= CACHED_ROWS:
             return blocks
     return sequences

@@ -129,7 +129,8 @@ def update_epoch(learners, batch: Batch, target_moments, counts, team_: Team, hp
             _weights(team_.critic, {**critic_banks, **frozen_critic}),
             norm, block, team_, hp,
         )  # fmt: skip
-        return sums.policy - hp.entropy_coef * sums.entropy + sums.value, sums
+        bonus = hp.entropy_coef * sums.entropy if hp.entropy_coef else 0.0
+        return sums.policy + sums.value - bonus, sums
 
     def accumulate(total, block):
         new = jax.grad(loss, has_aux=True)((trained_actor, trained_critic), block)

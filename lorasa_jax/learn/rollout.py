@@ -64,6 +64,14 @@ class Episodes(NamedTuple):
     wins: jax.Array
 
 
+class _Draws(NamedTuple):
+    """Randomness of steps: action noise [..., env, agent, ...], step and reset keys [..., env]."""
+
+    action: jax.Array
+    step: jax.Array
+    reset: jax.Array
+
+
 class _Ends(NamedTuple):
     """Critic inputs at truncated episodes' last observations; `used` [env] slots are taken."""
 
@@ -118,21 +126,22 @@ def collect(
     )
     zero = jnp.zeros(())
 
-    def step(carry, key):
+    def step(carry, draws):
         runner, ends, episodes = carry
         runner, ends, transition, ended = _step(
-            key, team, actor_weights, critic_weights, runner, ends
+            draws, team, actor_weights, critic_weights, runner, ends
         )
         return (runner, ends, jax.tree.map(jnp.add, episodes, ended)), transition
 
-    def run_chunk(carry, keys):
+    def run_chunk(carry, draws):
         runner = carry[0]
-        carry, transitions = jax.lax.scan(step, carry, keys)
+        carry, transitions = jax.lax.scan(step, carry, draws)
         return carry, (transitions, runner.actor_carry, runner.critic_carry)
 
-    keys = jax.random.split(key, (length // chunk, chunk))
     carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
-        run_chunk, (runner, ends, Episodes(zero, zero, zero)), keys
+        run_chunk,
+        (runner, ends, Episodes(zero, zero, zero)),
+        _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
     _, last_value = critic_values(
@@ -145,11 +154,20 @@ def collect(
     return runner, Window(transitions, actor_carry, critic_carry, last_value, end_values), episodes
 
 
-def _step(key, team, actor_weights, critic_weights, runner, ends):
+def _draw(key, team, *shape) -> _Draws:
+    """All randomness of a window at once: a generator inside the loop would cost more there."""
+    act_key, step_key, reset_key = jax.random.split(key, 3)
+    return _Draws(
+        team.distribution.noise(act_key, *shape, team.env.num_agents),
+        jax.random.split(step_key, shape),
+        jax.random.split(reset_key, shape),
+    )
+
+
+def _step(draws, team, actor_weights, critic_weights, runner, ends):
     """One step of all environments: act, step, remember truncated ends, reset."""
     env, now = team.env, runner.timestep
     num_envs = runner.first.shape[0]
-    act_key, step_key, reset_key = jax.random.split(key, 3)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, now.obs[None], runner.first[None],
         agent_axis=2,
@@ -158,10 +176,10 @@ def _step(key, team, actor_weights, critic_weights, runner, ends):
     critic_carry, value = critic_values(
         team, critic_weights, runner.critic_carry, now.state, runner.first
     )
-    action = team.distribution.sample(outputs, now.legal, act_key)
+    action = team.distribution.sample(outputs, now.legal, draws.action)
     log_prob = team.distribution.log_prob(outputs, now.legal, action)
     env_state, after = jax.vmap(env.step)(
-        jax.random.split(step_key, num_envs), runner.env_state, team.distribution.to_env(action)
+        draws.step, runner.env_state, team.distribution.to_env(action)
     )
     ended = after.terminated | after.truncated
     cut = after.truncated & ~after.terminated
@@ -171,7 +189,11 @@ def _step(key, team, actor_weights, critic_weights, runner, ends):
         terminated=after.terminated, truncated=cut, slot=ends.used,
     )  # fmt: skip
     ends = _remember(ends, cut, after.state, critic_carry)
-    fresh_state, fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+    new_state, new = jax.lax.cond(
+        ended.any(),
+        lambda: choose(ended, jax.vmap(env.reset)(draws.reset), (env_state, after)),
+        lambda: (env_state, after),
+    )
     episode_return = runner.episode_return + after.reward
     episodes = Episodes(
         ended.sum().astype(float),
@@ -179,8 +201,8 @@ def _step(key, team, actor_weights, critic_weights, runner, ends):
         jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs))),
     )
     runner = Runner(
-        choose(ended, fresh_state, env_state),
-        choose(ended, fresh, after),
+        new_state,
+        new,
         actor_carry,
         critic_carry,
         ended,

@@ -1,7 +1,8 @@
 """Action distributions: what the actor's outputs mean.
 
-Both kinds share four functions of (outputs, ...): `sample` draws a stored action, `log_prob` and
-`entropy` score it, `mode` is the greedy one; `to_env` turns a stored action into one to act with.
+Both kinds share their functions: `noise` draws what `sample` turns into a stored action, so that a
+whole window's randomness comes from one call outside the loop; `log_prob` and `entropy` score
+stored actions, `mode` is the greedy one, `to_env` makes one to act with.
 Log-probabilities keep a last axis: one entry per action dimension, a single one where discrete.
 """
 
@@ -10,10 +11,8 @@ from dataclasses import dataclass
 import distrax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 STD_LIMIT = 0.5
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,11 @@ class Categorical:
     def _distribution(self, outputs, legal):
         return distrax.Categorical(logits=jnp.where(legal, outputs["logits"], -1e10))
 
-    def sample(self, outputs, legal, key):
-        return self._distribution(outputs, legal).sample(seed=key)
+    def noise(self, key, *shape):
+        return jax.random.gumbel(key, (*shape, self.n))
+
+    def sample(self, outputs, legal, noise):
+        return jnp.argmax(self._distribution(outputs, legal).logits + noise, axis=-1)
 
     def mode(self, outputs, legal):
         return self._distribution(outputs, legal).mode()
@@ -75,9 +77,13 @@ class SquashedGaussian:
     def _gaussian(self, outputs):
         return distrax.Normal(outputs["mean"], STD_LIMIT * jax.nn.sigmoid(outputs["log_std"]))
 
-    def sample(self, outputs, legal, key):
+    def noise(self, key, *shape):
+        return jax.random.normal(key, (*shape, self.size))
+
+    def sample(self, outputs, legal, noise):
         del legal
-        return self._gaussian(outputs).sample(seed=key)
+        gaussian = self._gaussian(outputs)
+        return gaussian.loc + gaussian.scale * noise
 
     def mode(self, outputs, legal):
         del legal
@@ -88,11 +94,10 @@ class SquashedGaussian:
         return jnp.where(legal, log_prob, 0.0)
 
     def entropy(self, outputs, legal):
-        """The Gaussian's entropy plus the mean of log |tanh'| by 5-point Gauss-Hermite rule."""
+        """The Gaussian's entropy plus the mean of log |tanh'| by the 2-point Gauss-Hermite rule."""
         gaussian = self._gaussian(outputs)
-        points = gaussian.loc[..., None] + gaussian.scale[..., None] * _NODES.astype(np.float32)
-        weights = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
-        entropy = gaussian.entropy() + (log_slope(points) * weights).sum(-1)
+        above, below = gaussian.loc + gaussian.scale, gaussian.loc - gaussian.scale
+        entropy = gaussian.entropy() + 0.5 * (log_slope(above) + log_slope(below))
         return jnp.sum(jnp.where(legal, entropy, 0.0), axis=-1)
 
     def to_env(self, action):
