@@ -1,5 +1,6 @@
 """From a configuration to teams, and from a team to compiled code: one compilation a phase."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -170,8 +171,9 @@ def _size(tree):
 def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
     """`function` over a leading seed axis; a single seed runs the unbatched kernels."""
     if num_seeds > 1:
-        return jax.vmap(function, **vmap)
+        return functools.wraps(function)(jax.vmap(function, **vmap))
 
+    @functools.wraps(function)
     def single(first, *rest):
         result = function(jax.tree.map(lambda x: x[0], first), *rest)
         return jax.tree.map(lambda x: x[None], result)
@@ -190,11 +192,14 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
         weights = team_.actor.scheme.weights(banks)
         return evaluate.play(key, team_, weights, episodes=config.eval_episodes)
 
-    run = over_seeds(lambda progress, n: advance(progress, n, team_, hp), seeds, in_axes=(0, None))
+    def run(progress, n):
+        return advance(progress, n, team_, hp)
+
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)
     banks = progress.state.actor.banks
-    compiled_run = jax.jit(run, donate_argnums=0).lower(progress, n).compile()
+    compiled_run = jax.jit(over_seeds(run, seeds, in_axes=(0, None)), donate_argnums=0)
+    compiled_run = compiled_run.lower(progress, n).compile()
     compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
     compiled_play = compiled_play.lower((banks, seed_array), n).compile()
     return Phase(

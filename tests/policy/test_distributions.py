@@ -64,14 +64,15 @@ def test_initial_standard_deviation_is_half_the_sigmoid_of_one(log_std):
 
 def test_squashed_gaussian_samples_have_its_mean_and_deviation():
     many = {name: jnp.broadcast_to(out, (50_000, 2, 3)) for name, out in OUTPUTS.items()}
-    action = np.asarray(GAUSSIAN.sample(many, EVERY, jax.random.key(0)), np.float64)
+    noise = GAUSSIAN.noise(jax.random.key(0), 50_000, 2)
+    action = np.asarray(GAUSSIAN.sample(many, EVERY, noise), np.float64)
     np.testing.assert_allclose(action.mean(0), MEAN, atol=0.01)
     np.testing.assert_allclose(action.std(0), 0.5 * expit(LOG_STD), rtol=0.02)
 
 
 def test_squashed_gaussian_entropy_is_near_a_monte_carlo_estimate():
     many = {name: jnp.broadcast_to(out, (100_000, 2, 3)) for name, out in OUTPUTS.items()}
-    action = GAUSSIAN.sample(many, EVERY, jax.random.key(1))
+    action = GAUSSIAN.sample(many, EVERY, GAUSSIAN.noise(jax.random.key(1), 100_000, 2))
     log_prob = np.asarray(GAUSSIAN.log_prob(many, EVERY, action), np.float64).sum(-1)
     np.testing.assert_allclose(GAUSSIAN.entropy(OUTPUTS, EVERY), -log_prob.mean(0), atol=0.02)
 
@@ -89,7 +90,8 @@ def test_log_slope_is_right_where_tanh_is_flat():
 
 def test_categorical_never_samples_masked_actions():
     many = {"logits": jnp.broadcast_to(CHOICE["logits"], (5_000, 2, 4))}
-    action = Categorical(4).sample(many, LEGAL, jax.random.key(0))
+    noise = Categorical(4).noise(jax.random.key(0), 5_000, 2)
+    action = Categorical(4).sample(many, LEGAL, noise)
     drawn = np.stack([(np.asarray(action) == a).mean(0) for a in range(4)], axis=-1)
     np.testing.assert_array_equal(drawn[~LEGAL], 0.0)
     expected = np.where(LEGAL, np.exp(log_softmax(np.where(LEGAL, LOGITS, -np.inf), -1)), 0.0)

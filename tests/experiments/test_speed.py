@@ -1,0 +1,46 @@
+import sys
+
+import pytest
+
+from experiments import keep, speed
+from lorasa_jax import config as configuration
+from lorasa_jax import phases
+
+
+def test_operations_are_counted_by_hand_on_ant():
+    team = phases.build_teams(configuration.load(["env=ant_4x2", "network.log_std=vector"]))[0]
+    middle = 3 * 64 * 64 + 2 * 64 * 192
+    actor = 35 * 64 * (2 + 8 * 4) + (middle + 64 * 2) * (2 + 8 * 6)
+    critic = 115 * 64 * (2 + 8 * 4) + (middle + 64) * (2 + 8 * 6)
+    assert speed.operations_per_step(team, epochs=8) == 4 * (actor + critic)
+
+
+def test_tables_hold_what_was_measured():
+    row = {"compile": 1.0, "update": 0.8, "play": 0.3, "learning_and_inference": 0.5,
+           "steps_per_second": 5000.0, "limit": 9000.0, "share_of_limit": 5 / 9}  # fmt: skip
+    result = {
+        "command": "python -m experiments.speed", "device": "cpu", "matrix_gflops": 400.0,
+        "peak_memory_gib": 1.0, "engine": {"25": {"raw": 13000.0, "jitted": 12000.0}},
+        "schemes": {"ps": row},
+    }  # fmt: skip
+    text = speed.markdown(result)
+    assert "| 25 | 13,000 | 12,000 | 92% |" in text
+    assert "| ps | 1.0 | 0.800 | 0.300 | 0.500 | 5,000 | 9,000 | 56% |" in text
+
+
+def test_speed_refuses_what_has_no_engine(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["speed", "env=probe_memory"])
+    with pytest.raises(SystemExit) as leaving:
+        speed.main()
+    assert leaving.value.code == 2
+    assert "no C engine" in capsys.readouterr().err
+
+
+def test_speed_measures_a_small_engine():
+    row = speed.engine_rows("ant_4x2", "native", 2, 5)
+    assert row["raw"] > 0 and row["jitted"] > 0
+
+
+def test_keep_refuses_a_run_that_is_not_finished(tmp_path):
+    with pytest.raises(SystemExit, match="no finished run"):
+        keep.keep(tmp_path, "x")
