@@ -91,9 +91,16 @@ class Config:
     def decisive(self) -> dict[str, Any]:
         """What determines the results; a run directory belongs to one such set of values."""
         tree = self.to_dict()
-        for key in ("out", "resume", "logger"):
-            del tree[key]
-        return json.loads(json.dumps(tree))
+        return json.loads(json.dumps(decisive_part(tree)))
+
+
+# Keys that change no result: where a run lies, who is told, how often it pauses.
+_INDIFFERENT = ("out", "resume", "logger", "updates_per_call", "checkpoint_every")
+
+
+def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that change no result."""
+    return {key: value for key, value in tree.items() if key not in _INDIFFERENT}
 
 
 GROUPS = {
@@ -141,6 +148,8 @@ def resolve(raw: DictConfig) -> Config:
                 section[key] = cell[key]
     if "rank" in sharing:
         _sharing(sharing)
+    for key in ("agent_ids", "standardise"):
+        truth(tree["env"][key], f"env.{key}")
     config = Config(
         env=tree["env"],
         algo=typed(Algo, algo, "algo."),

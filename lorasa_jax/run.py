@@ -60,14 +60,14 @@ def execute(config: Config) -> dict | None:
     _claim(out, config)
     with _locked(out):
         done = out / reporting.SUMMARY
+        if done.exists():
+            summary = json.loads(done.read_text())
+            print(f"{out} is already finished")
+            reporting.print_summary(reporting.Console(highlight=False), summary)
+            return summary
         loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers) as reporter:
             reporter.started()
-            if done.exists():
-                summary = json.loads(done.read_text())
-                reporter.say("already finished")
-                reporting.print_summary(reporter.console, summary)
-                return summary
             try:
                 run = train.Run(config, teams, reporter)
                 if not run():
@@ -96,7 +96,9 @@ def _claim(out: Path, config: Config) -> None:
     path = out / CONFIG
     try:
         if not path.exists():
-            if out.exists() and any(child.name != ".lock" for child in out.iterdir()):
+            # A start that was killed at once leaves these.
+            begun = {".lock", f"{CONFIG}.part"}
+            if out.exists() and any(child.name not in begun for child in out.iterdir()):
                 raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
             from lorasa_jax.reporting import write_whole
 
@@ -109,10 +111,7 @@ def _claim(out: Path, config: Config) -> None:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    there = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-    for key in ("out", "resume"):
-        there.pop(key, None)
-    there = {key: value for key, value in there.items() if not key.startswith("logger.")}
+    there = _flat(configuration.decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
     wanted = _flat(config.decisive())
     differing = sorted(
         key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)

@@ -1,5 +1,6 @@
 """Weights & Biases: the same lines as metrics.jsonl, one run per seed, without an account too."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class WandbLogger:
         online = os.environ.get("WANDB_API_KEY") or _logged_in()
         mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
         name = Path(config.out).name
+        place = hashlib.sha256(config.out.encode()).hexdigest()[:6]
         group = config.logger["group"] or name
         tags = [config.env["name"], config.algo.name, config.sharing["name"]]
         self.runs = {
@@ -23,7 +25,7 @@ class WandbLogger:
                 entity=config.logger["entity"],
                 group=group,
                 name=f"{name}-{seed}",
-                id=f"{name}-{seed}".replace("/", "_"),
+                id=f"{name}-{place}-{seed}",
                 resume="allow",
                 tags=tags,
                 config={**config.to_dict(), "run_seed": seed},

@@ -48,7 +48,7 @@ def test_the_switch_keeps_the_papers_share_on_a_whole_update():
 def test_the_default_directory_is_the_same_for_the_same_run_only():
     first, again, other = (
         configuration.load(["total_steps=8000", *extra]).out
-        for extra in ([], ["logger=wandb"], ["algo.clip=0.1"])
+        for extra in ([], ["logger=wandb", "updates_per_call=9"], ["algo.clip=0.1"])
     )
     assert first == again != other
 
@@ -87,6 +87,7 @@ REFUSED = {
     "num_seeds=0": "at least 1",
     "seed=1.5": "whole number",
     "resume=perhaps": "true or false",
+    "env.agent_ids=some": "true or false",
     "eval_every=0": "at least 1",
     "ant_4x2": "key=value",
 }
