@@ -1,9 +1,14 @@
 """MuJoCo XLA: the same physics as the C engine, written in JAX."""
 
+import contextlib
+import io
+
 import jax
 import jax.numpy as jnp
 import mujoco
-from mujoco import mjx
+
+with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that its optional engine is absent
+    from mujoco import mjx
 from mujoco.mjx._src import collision_driver, collision_primitive, math
 from mujoco.mjx._src.types import GeomType
 
