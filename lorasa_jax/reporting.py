@@ -208,19 +208,21 @@ def print_summary(console: Console, summary: dict) -> None:
 
 
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
-    """Evaluation return over environment steps, a line per seed, the switch marked."""
+    """Greedy and sampled return over environment steps, per seed, the switch marked."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for seed in config.seeds:
+    for i, seed in enumerate(config.seeds):
         own = [row for row in rows if row["seed"] == seed]
-        axes.plot(
-            [row["env_steps"] for row in own], [row["eval_return"] for row in own],
-            lw=1.4, label=f"seed {seed}",
-        )  # fmt: skip
+        steps = [row["env_steps"] for row in own]
+        sampled = [math.nan if row["train_return"] is None else row["train_return"] for row in own]
+        colour, label = f"C{i}", f"seed {seed}, " if config.num_seeds > 1 else ""
+        greedy = [row["eval_return"] for row in own]
+        axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
+        axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
     if config.switch_at is not None:
         axes.axvline(config.switch_at, color="0.4", ls="--", lw=1)
         axes.annotate(
@@ -228,11 +230,10 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
             va="top", color="0.4", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("evaluation return")
+    axes.set_ylabel("episode return")
     axes.set_title(f"{config.env['name']}  {config.algo.name}  {config.sharing['name']}")
     axes.spines[["top", "right"]].set_visible(False)
-    if config.num_seeds > 1:
-        axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return path
