@@ -1,6 +1,7 @@
 """Where the time goes, against the machine's own limit.
 
     python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run]
+    python -m experiments.speed physics=all     (engines of all robots, see engines.py)
 
 Prints one table and keeps it in experiments/results/speed_<env>.{md,json}: the C engine alone, the
 engine inside compiled rollouts, one update of every sharing scheme, and the limit that physics and
@@ -12,98 +13,23 @@ import json
 import os
 import platform
 import resource
-import statistics
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 from rich.console import Console
 from rich.table import Table
 
+from experiments import engines
+from experiments.engines import REPEATS, RESULTS, engine_rows, medians
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, phases
-from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
-from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
-from lorasa_jax.learn.rollout import choose
 from lorasa_jax.policy.networks import parameters
-
-RESULTS = Path(__file__).parent / "results"
-REPEATS = 9
-
-
-def seconds_of(function) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
-
-
-def medians(functions: dict) -> dict[str, float]:
-    """Median seconds of each function, called in turns; each is called once before."""
-    for function in functions.values():
-        function()
-    times = {name: [] for name in functions}
-    for _ in range(REPEATS):
-        for name, function in functions.items():
-            times[name].append(seconds_of(function))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def raw_physics(name: str, num_envs: int, steps: int):
-    """`steps` environment steps of the threaded C engine, nothing else; robots at rest."""
-    robot = PARTITIONS[name].robot
-    model = load_model(robot)
-    batch = Batch(model, num_envs, 0)
-    qpos, ctrl = batch.bind("qpos"), batch.bind("ctrl")
-
-    def run():
-        batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-        qpos[:] = model.qpos0
-        ctrl[:] = 0.0
-        for _ in range(steps):
-            batch.step(nstep=robot.frame_skip)
-
-    return run
-
-
-def constant_policy(env, num_envs: int, steps: int):
-    """The same steps inside one compiled scan, with observations, rewards and resets."""
-    actions = jnp.zeros((num_envs, env.num_agents, env.action_space.size))
-
-    def step(carry, key):
-        state, total = carry
-        keys = jax.random.split(key, num_envs)
-        after, timestep = jax.vmap(env.step)(keys, state, actions)
-        fresh, _ = jax.vmap(env.reset)(keys)
-        state = choose(timestep.terminated | timestep.truncated, fresh, after)
-        return (state, total + timestep.reward + timestep.obs.sum((1, 2))), None
-
-    @jax.jit
-    def run(qpos):
-        state, _ = jax.vmap(env.set_physics)(qpos, jnp.zeros((num_envs, env.robot.nv)))
-        keys = jax.random.split(jax.random.key(0), steps)
-        return jax.lax.scan(step, (state, jnp.zeros(num_envs)), keys)[0]
-
-    qpos = jnp.tile(jnp.asarray(load_model(env.robot).qpos0, jnp.float32), (num_envs, 1))
-    return lambda: jax.block_until_ready(run(qpos))
-
-
-def engine_rows(name: str, engine: str, num_envs: int, steps: int) -> dict[str, float]:
-    """Steps per second of the engine alone and inside compiled code, at one batch size."""
-    env = envs.make(name, engine=engine)
-    took = medians(
-        {
-            "raw": raw_physics(name, num_envs, steps),
-            "jitted": constant_policy(env, num_envs, steps),
-        }
-    )
-    return {key: num_envs * steps / value for key, value in took.items()}
 
 
 def matrix_rate() -> float:
@@ -178,7 +104,7 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
 def measure(overrides: list[str]) -> dict:
     config = configuration.load(overrides)
     name, num_envs = config.env["name"], config.algo.num_envs
-    if name not in PARTITIONS:
+    if name not in envs.mamujoco.NAMES:
         raise ConfigError(f"env={name} has no C engine to compare with; choose a MuJoCo robot.")
     base = [item for item in overrides if not item.startswith("sharing=")]
     result = {
@@ -241,6 +167,9 @@ def markdown(result: dict) -> str:
 
 def main() -> None:
     try:
+        if any(argument.startswith("physics=") for argument in sys.argv[1:]):
+            engines.main(sys.argv[1:])
+            return
         result = measure(sys.argv[1:])
     except ConfigError as error:
         print(f"experiments.speed: {error}", file=sys.stderr)

@@ -3,28 +3,61 @@
 import importlib.util
 
 import jax
-import numpy as np
 
-from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
+from lorasa_jax.envs.mamujoco import partitions
+from lorasa_jax.envs.mamujoco.partitions import MANY, PARTITIONS, canonical
 from lorasa_jax.errors import ConfigError
 
-NAMES = tuple(PARTITIONS)
-OPTIONS = {"engine": "auto", "profile": "lorasa", "action_order": "node"}
-_VALUES = {
-    "engine": ("auto", "native", "mjx"),
-    "profile": ("lorasa",),
-    "action_order": ("node", "flat"),
+__all__ = ["NAMES", "OPTIONS", "canonical", "make"]
+
+NAMES = (*PARTITIONS, *MANY)
+OPTIONS = {
+    "engine": "auto",
+    "profile": "lorasa",
+    "action_order": "node",
+    "k": None,
+    "global_categories": None,
+    "full_observation": None,
 }
-_PACKAGES = {"native": "mujoco", "mjx": "mujoco.mjx"}
+_VALUES = {
+    "engine": ("auto", "native", "mjx", "warp"),
+    "profile": ("lorasa", "gymnasium"),
+    "action_order": ("node", "flat"),
+    "full_observation": (None, True, False),
+}
+_PACKAGES = {"native": "mujoco", "mjx": "mujoco.mjx", "warp": "mujoco.mjx"}
+_CATEGORIES = ("qpos", "qvel")
 
 
-def make(name: str, *, engine: str, profile: str, action_order: str):
-    """Builds the environment `name`; `auto` is the C engine on CPU and MJX on accelerators."""
-    chosen = {"engine": engine, "profile": profile, "action_order": action_order}
+def make(
+    name: str,
+    *,
+    engine: str,
+    profile: str,
+    action_order: str,
+    k: int | None,
+    global_categories: list[str] | None,
+    full_observation: bool | None,
+):
+    """Builds the environment `name`; `auto` is the C engine on CPU and MJX on accelerators.
+
+    k, global_categories and full_observation default to the profile's: `lorasa` shows neighbours
+    at distance 1 and nothing of the root, but the humanoid's whole state; `gymnasium` shows
+    distance 1 and the root's positions and velocities.
+    """
+    chosen = {
+        "engine": engine,
+        "profile": profile,
+        "action_order": action_order,
+        "full_observation": full_observation,
+    }
     for option, value in chosen.items():
         if value not in _VALUES[option]:
-            accepted = ", ".join(_VALUES[option])
+            accepted = ", ".join(str(v).lower() for v in _VALUES[option] if v is not None)
             raise ConfigError(f"env.{option}={value} is not known; choose one of {accepted}.")
+    if k is not None and (not isinstance(k, int) or isinstance(k, bool)):
+        raise ConfigError(f"env.k={k} must be a whole number.")
+    categories = _categories(global_categories, profile)
     if engine == "auto":
         engine = "native" if jax.default_backend() == "cpu" else "mjx"
     if not _installed(_PACKAGES[engine]):
@@ -32,30 +65,47 @@ def make(name: str, *, engine: str, profile: str, action_order: str):
             f"env.engine={engine} needs the package {_PACKAGES[engine].replace('.', '-')}, "
             "which is not installed; install it or choose another engine."
         )
-    from lorasa_jax.envs.mamujoco.environment import MultiAgentMujoco
+    from lorasa_jax.envs.mamujoco.environment import MultiAgentMujoco, derived_fields
     from lorasa_jax.envs.mamujoco.physics import load_model
+    from lorasa_jax.envs.mamujoco.robots import robot as robot_of
 
-    partition = PARTITIONS[name]
-    robot = partition.robot
-    model = load_model(robot)
+    partition = partitions.partition(name)
+    robot = robot_of(partition.robot, profile)
+    partitions.check(partition, robot.joints)
+    if full_observation is None:
+        full_observation = partition.full_observation and profile == "lorasa"
+    # The engines set options of their own on their model; the environment keeps a clean one.
+    stepper = _stepper(engine, load_model(robot), robot.frame_skip, derived_fields(robot))
     return MultiAgentMujoco(
+        robot,
         partition,
-        _stepper(engine, model, robot),
-        dt=model.opt.timestep * robot.frame_skip,
-        qpos0=np.array(model.qpos0),
-        ctrl_range=np.array(model.actuator_ctrlrange),
+        stepper,
+        load_model(robot),
         action_order=action_order,
+        k=k,
+        global_categories=categories,
+        full_observation=full_observation,
     )
 
 
-def _stepper(engine, model, robot):
-    if engine == "mjx":
-        from lorasa_jax.envs.mamujoco.mjx import MjxStepper
+def _categories(chosen, profile):
+    if chosen is None:
+        return _CATEGORIES if profile == "gymnasium" else ()
+    if not isinstance(chosen, list | tuple) or any(c not in _CATEGORIES for c in chosen):
+        raise ConfigError(
+            f"env.global_categories={chosen} must be a list of some of {', '.join(_CATEGORIES)}."
+        )
+    return tuple(chosen)
 
-        return MjxStepper(model, robot.frame_skip, robot.torso)
-    from lorasa_jax.envs.mamujoco.native import NativeStepper
 
-    return NativeStepper(model, robot.frame_skip, robot.torso)
+def _stepper(engine, model, frame_skip, derived):
+    if engine == "native":
+        from lorasa_jax.envs.mamujoco.native import NativeStepper
+
+        return NativeStepper(model, frame_skip, derived)
+    from lorasa_jax.envs.mamujoco.mjx import MjxStepper, WarpStepper
+
+    return (MjxStepper if engine == "mjx" else WarpStepper)(model, frame_skip, derived)
 
 
 def _installed(package):

@@ -1,6 +1,7 @@
 """What a stepper is, the state it advances, and the models both engines load."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,31 +15,42 @@ from lorasa_jax.errors import ConfigError
 
 
 class PhysState(NamedTuple):
-    """One robot's physics: qpos [nq], qvel [nv], the solver's warm start [nv], torso_x [].
-
-    torso_x (m) is the torso's global position as MuJoCo leaves it in `xpos` after a step: that of
-    the last internal evaluation, not of the returned qpos. The reward of Gym's tasks uses it.
-    """
+    """One robot's physics: qpos [nq], qvel [nv], and the solver's warm start [nv]."""
 
     qpos: chex.Array
     qvel: chex.Array
     warmstart: chex.Array
-    torso_x: chex.Array
 
 
 class Stepper(Protocol):
-    """Advances one robot by one environment step; pure, so it may be vmapped, scanned, jitted."""
+    """One robot's physics engine; pure, so it may be vmapped, scanned, jitted.
 
-    def step(self, physics: PhysState, ctrl: chex.Array) -> PhysState: ...
+    `derived` are MuJoCo's own fields by name, in their own shapes, such as xpos [body, 3]. After
+    a step they are those of its last internal evaluation, as MuJoCo leaves them, not of the
+    returned qpos: the rewards of Gym's tasks use them so. `forward` gives those of a state at
+    rest; contact forces are zeros there.
+    """
+
+    def step(
+        self, physics: PhysState, ctrl: chex.Array
+    ) -> tuple[PhysState, dict[str, chex.Array]]: ...
+
+    def forward(self, physics: PhysState) -> dict[str, chex.Array]: ...
 
 
 def at_rest(qpos: chex.Array, qvel: chex.Array) -> PhysState:
-    """The state a simulation starts from: no warm start, the torso where its root joint is."""
-    return PhysState(qpos, qvel, jnp.zeros_like(qvel), qpos[0])
+    """The state a simulation starts from: no warm start."""
+    return PhysState(qpos, qvel, jnp.zeros_like(qvel))
+
+
+def derived_shapes(model: mujoco.MjModel, fields: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of derived fields, as MuJoCo holds them."""
+    data = mujoco.MjData(model)
+    return {name: getattr(data, name).shape for name in fields}
 
 
 def load_model(robot: Robot) -> mujoco.MjModel:
-    """The robot of MuJoCo 2.x, which the paper ran.
+    """The robot's model; under profile `lorasa` with the contacts of MuJoCo 2.x.
 
     From 3.5 on MuJoCo adds the margins of two geoms in contact, where it took the larger one
     before; all margins of a model are equal, so that half of each gives the old contacts back.
@@ -46,13 +58,28 @@ def load_model(robot: Robot) -> mujoco.MjModel:
     Raises:
       ConfigError: the installed gymnasium carries another model file.
     """
-    path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / robot.xml
-    text = path.read_bytes()
-    if not hashlib.sha256(text).hexdigest().startswith(robot.sha256):
-        raise ConfigError(
-            f"{robot.xml} in the installed gymnasium is not the file these tasks were checked "
-            "with; install the versions in constraints.txt."
-        )
-    model = mujoco.MjModel.from_xml_string(text.decode())
-    model.geom_margin *= 0.5
+    if robot.build is not None:
+        model = robot.build()
+    else:
+        path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / robot.xml
+        text = path.read_bytes()
+        if not hashlib.sha256(text).hexdigest().startswith(robot.sha256):
+            raise ConfigError(
+                f"{robot.xml} in the installed gymnasium is not the file these tasks were checked "
+                "with; install the versions in constraints.txt."
+            )
+        model = _compile(text.decode())
+    if robot.halve_margins:
+        model.geom_margin *= 0.5
+    return model
+
+
+def _compile(text):
+    """The model of an XML text; a deprecated attribute is applied afterwards, as MuJoCo advises."""
+    mass = re.search(r'\s+settotalmass="([^"]+)"', text)
+    if mass is None:
+        return mujoco.MjModel.from_xml_string(text)
+    model = mujoco.MjModel.from_xml_string(text.replace(mass.group(0), ""))
+    mujoco.mj_setTotalmass(model, float(mass.group(1)))
+    mujoco.mj_setConst(model, mujoco.MjData(model))
     return model

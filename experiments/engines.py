@@ -1,0 +1,265 @@
+"""How fast the physics engines are: alone, and inside compiled rollouts.
+
+    python -m experiments.speed physics=all [engines=native,mjx] [batches=16,25,64,256,1024,4096]
+    python -m experiments.speed physics=ant,humanoid
+
+Every robot is driven by random torques under profile `lorasa`. `C engine` replays the very inputs
+of the compiled rollout through MuJoCo's threaded batch and does nothing else, so that the share
+is what compiled rollouts cost: the callback, observations, rewards, resets. Where one step of a
+batch would take longer than a minute, the cell stays empty and says so.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+from rich.console import Console
+from rich.table import Table
+
+from lorasa_jax import envs
+from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
+from lorasa_jax.envs.mamujoco.physics import load_model
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.rollout import choose
+
+RESULTS = Path(__file__).parent / "results"
+REPEATS = 9
+BATCHES = (16, 25, 64, 256, 1024, 4096)
+SECONDS = 0.5  # that one timed call should last
+PATIENCE = 60.0  # seconds for one step of a batch, beyond which a cell is not measured
+
+# One partition of every robot; physics does not depend on it.
+TASKS = {partition.robot: name for name, partition in reversed(PARTITIONS.items())}
+
+
+@dataclasses.dataclass
+class Cell:
+    """One robot, engine and batch size. Steps are environment steps of one robot."""
+
+    robot: str
+    engine: str
+    batch: int
+    steps_per_second: float | None = None
+    raw_steps_per_second: float | None = None
+    compile_seconds: float | None = None
+    memory_mib: float | None = None
+    note: str = ""
+
+
+def seconds_of(function) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def medians(functions: dict, repeats: int = REPEATS) -> dict[str, float]:
+    """Median seconds of each function, called in turns; each is called once before."""
+    for function in functions.values():
+        function()
+    times = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(seconds_of(function))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def rollout(env, num_envs: int, steps: int, *, record: bool = False):
+    """A compiled rollout of `steps` with random torques, and its arguments.
+
+    The function returns a checksum, and the engine's inputs of every step if `record`.
+    """
+
+    def step(carry, draws):
+        key, actions = draws
+        state, total = carry
+        before = state.physics
+        keys = jax.random.split(key, num_envs)
+        after, timestep = jax.vmap(env.step)(keys, state, actions)
+        ended = timestep.terminated | timestep.truncated
+        state = jax.lax.cond(
+            ended.any(),
+            lambda: choose(ended, jax.vmap(env.reset)(keys)[0], after),
+            lambda: after,
+        )
+        seen = timestep.reward + timestep.obs.sum((1, 2)) + timestep.state.sum((1, 2))
+        return (state, total + seen), (before, actions) if record else None
+
+    def run(key, actions):
+        state, _ = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+        draws = jax.random.split(key, steps), actions
+        (_, total), inputs = jax.lax.scan(step, (state, jnp.zeros(num_envs)), draws)
+        return total, inputs
+
+    key = jax.random.key(0)
+    shape = (steps, num_envs, env.num_agents, env.action_space.size)
+    return jax.jit(run), (key, jax.random.uniform(key, shape, minval=-1.0))
+
+
+def replay(env, num_envs: int, inputs):
+    """The recorded inputs through MuJoCo's threaded batch, nothing else."""
+    model = load_model(env.robot)
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    batch = Batch(model, num_envs, 0)
+    fields = [batch.bind(name) for name in ("qpos", "qvel", "qacc_warmstart", "ctrl")]
+    physics, actions = inputs
+    low, high = model.actuator_ctrlrange.T
+    actions = np.asarray(actions)[..., env.action_index >= 0]
+    order = np.argsort(env.action_index[env.action_index >= 0])
+    ctrl = (low + high) / 2 + (high - low) / 2 * actions[..., order]
+    rows = list(zip(*(np.asarray(x, float) for x in physics), ctrl, strict=True))
+
+    def run():
+        for row in rows:
+            for live, value in zip(fields, row, strict=True):
+                live[:] = value
+            batch.step(nstep=env.robot.frame_skip)
+
+    return run
+
+
+def engine_rows(name: str, engine: str, num_envs: int, steps: int) -> dict[str, float]:
+    """Steps per second of the C engine alone and inside compiled code, at one batch size."""
+    env = envs.make(name, engine=engine)
+    function, arguments = rollout(env, num_envs, steps, record=True)
+    inputs = function(*arguments)[1]
+    function, arguments = rollout(env, num_envs, steps)
+    took = medians(
+        {
+            "raw": replay(env, num_envs, inputs),
+            "jitted": lambda: jax.block_until_ready(function(*arguments)),
+        }
+    )
+    return {key: num_envs * steps / value for key, value in took.items()}
+
+
+def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
+    """One cell; guess: seconds of one environment step of one robot, from a smaller batch."""
+    cell = Cell(robot, engine, batch)
+    if guess * batch > PATIENCE:
+        cell.note = f"one step of the batch would take about {guess * batch:.0f} s"
+        return cell
+    steps = max(2, min(1000, round(SECONDS / (guess * batch))))
+    env = envs.make(TASKS[robot], engine=engine)
+    function, arguments = rollout(env, batch, steps)
+    began = time.perf_counter()
+    compiled = function.lower(*arguments).compile()
+    cell.compile_seconds = time.perf_counter() - began
+    sizes = compiled.memory_analysis()
+    parts = sizes.temp_size_in_bytes, sizes.argument_size_in_bytes, sizes.output_size_in_bytes
+    cell.memory_mib = sum(parts) / 2**20
+    functions = {"jitted": lambda: jax.block_until_ready(compiled(*arguments))}
+    if engine == "native":
+        recorder, recorder_arguments = rollout(env, batch, steps, record=True)
+        functions["raw"] = replay(env, batch, recorder(*recorder_arguments)[1])
+    expected = guess * batch * steps
+    took = medians(functions, REPEATS if expected < 2.0 else 1)
+    cell.steps_per_second = batch * steps / took["jitted"]
+    if "raw" in took:
+        cell.raw_steps_per_second = batch * steps / took["raw"]
+    return cell
+
+
+def measure(robots, engines, batches, progress=print) -> dict:
+    cells = []
+    for robot in robots:
+        for engine in engines:
+            guess = 3e-4 if engine == "native" else 5e-3
+            for batch in batches:
+                cell = measure_cell(robot, engine, batch, guess)
+                if cell.steps_per_second:
+                    guess = 1 / cell.steps_per_second
+                cells.append(cell)
+                progress(describe(cell))
+    return {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
+        "python": platform.python_version(),
+        "cells": [dataclasses.asdict(cell) for cell in cells],
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def describe(cell: Cell) -> str:
+    head = f"{cell.robot} {cell.engine} {cell.batch}:"
+    if cell.steps_per_second is None:
+        return f"{head} {cell.note}"
+    share = ""
+    if cell.raw_steps_per_second:
+        share = f", {cell.steps_per_second / cell.raw_steps_per_second:.0%} of the C engine alone"
+    return f"{head} {cell.steps_per_second:,.0f} steps/s{share}"
+
+
+def rows_of(result: dict) -> list[tuple[str, ...]]:
+    """The table's rows: robot, engine, batch, steps/s, C engine alone, share, compile s, MiB."""
+    rows = []
+    for cell in (Cell(**cell) for cell in result["cells"]):
+        row = [cell.robot, cell.engine, str(cell.batch)]
+        if cell.steps_per_second is None:
+            rows.append((*row, "-", "-", cell.note, "-", "-"))
+            continue
+        raw = cell.raw_steps_per_second
+        row.append(f"{cell.steps_per_second:,.0f}")
+        row += [f"{raw:,.0f}", f"{cell.steps_per_second / raw:.0%}"] if raw else ["-", "-"]
+        rows.append((*row, f"{cell.compile_seconds:.1f}", f"{cell.memory_mib:,.1f}"))
+    return rows
+
+
+HEADERS = (
+    "robot", "engine", "batch", "steps/s", "C engine alone", "share", "compile s", "memory MiB",
+)  # fmt: skip
+
+
+def markdown(result: dict) -> str:
+    lines = [
+        f"`{result['command']}`",
+        "",
+        f"{result['device']}; jax {result['versions']['jax']}, mujoco "
+        f"{result['versions']['mujoco']}; medians of {REPEATS} calls in turns; peak memory of the "
+        f"process {result['peak_memory_gib']:.2f} GiB. Memory is the compiled program's own.",
+        "",
+        "| " + " | ".join(HEADERS) + " |",
+        "|" + "---|" * len(HEADERS),
+        *("| " + " | ".join(row) + " |" for row in rows_of(result)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """arguments: `physics=...` and optionally `engines=`, `batches=`, `name=` of the results."""
+    chosen = {"engines": "native,mjx", "batches": ",".join(map(str, BATCHES)), "name": "engines"}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in ("physics", *chosen):
+            raise ConfigError(f"{key} is not a key here; use physics, engines, batches or name.")
+        chosen[key] = value
+    robots = list(TASKS) if chosen["physics"] == "all" else chosen["physics"].split(",")
+    for robot in robots:
+        if robot not in TASKS:
+            raise ConfigError(f"physics={robot} is not known; choose from {', '.join(TASKS)}.")
+    if not all(number.isdigit() for number in chosen["batches"].split(",")):
+        raise ConfigError(f"batches={chosen['batches']} must be whole numbers with commas.")
+    console = Console()
+    result = measure(
+        robots,
+        chosen["engines"].split(","),
+        [int(number) for number in chosen["batches"].split(",")],
+        progress=lambda line: console.print(line, highlight=False),
+    )
+    result = {"command": " ".join(["python -m experiments.speed", *arguments]), **result}
+    table = Table(*HEADERS)
+    for row in rows_of(result):
+        table.add_row(*row)
+    console.print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{chosen['name']}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / f"{chosen['name']}.md").write_text(markdown(result))

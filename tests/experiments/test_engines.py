@@ -1,0 +1,64 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import engines
+from lorasa_jax import envs
+from lorasa_jax.errors import ConfigError
+
+
+def test_every_robot_is_measured_once():
+    assert set(engines.TASKS) == {
+        "halfcheetah", "walker2d", "ant", "humanoid", "hopper", "humanoid_standup", "swimmer",
+        "reacher",
+    }  # fmt: skip
+
+
+def test_the_engine_alone_replays_the_rollouts_own_inputs():
+    """A recorded input, stepped on its own, is the input that the rollout went on with."""
+    env = envs.make("hopper_3x1", engine="native")
+    function, arguments = engines.rollout(env, 3, 6, record=True)
+    physics, actions = function(*arguments)[1]
+    assert physics.qpos.shape == (6, 3, 6) and actions.shape == (6, 3, 3, 1)
+    engines.replay(env, 3, (physics, actions))()
+    step = jax.vmap(lambda physics, ctrl: env.stepper.step(physics, ctrl)[0])
+    before = jax.tree.map(lambda x: x[4], physics)
+    after = step(before, np.asarray(actions[4, :, :, 0])[:, np.argsort(env.action_index[:, 0])])
+    np.testing.assert_allclose(after.qpos, physics.qpos[5], rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_takes_too_long_is_not_measured():
+    cell = engines.measure_cell("ant", "mjx", 4096, guess=1.0)
+    assert cell.steps_per_second is None
+    assert "4096 s" in cell.note
+
+
+def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "RESULTS", tmp_path)
+    monkeypatch.setattr(engines, "SECONDS", 0.01)
+    monkeypatch.setattr(engines, "REPEATS", 1)
+    engines.main(["physics=hopper", "engines=native", "batches=2,4"])
+    result = json.loads((tmp_path / "engines.json").read_text())
+    assert [(cell["robot"], cell["batch"]) for cell in result["cells"]] == [
+        ("hopper", 2), ("hopper", 4),
+    ]  # fmt: skip
+    for cell in result["cells"]:
+        assert cell["steps_per_second"] > 0 and cell["raw_steps_per_second"] > 0
+        assert cell["compile_seconds"] > 0 and cell["memory_mib"] > 0
+    text = (tmp_path / "engines.md").read_text()
+    assert "| hopper | native | 2 |" in text and "physics=hopper" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["physics=dog"], "physics=dog is not known; choose from"),
+        (["physics=all", "batches=few"], "must be whole numbers"),
+        (["physics=all", "speed=high"], "speed is not a key here"),
+    ],
+)
+def test_refusals(arguments, told):
+    with pytest.raises(ConfigError, match=told):
+        engines.main(arguments)
