@@ -1,13 +1,13 @@
 """Environments by name: `make("ant_4x2")`; `names()` lists them all."""
 
-from lorasa_jax.envs import games, mamujoco
+from lorasa_jax.envs import games, jaxmarl, mamujoco, smac, smax
 from lorasa_jax.envs.types import Box, Discrete, Environment, TimeStep
 from lorasa_jax.envs.wrappers import AgentIds, Standardise
 from lorasa_jax.errors import ConfigError
 
-__all__ = ["Box", "Discrete", "Environment", "TimeStep", "make", "names", "options"]
+__all__ = ["Box", "Discrete", "Environment", "TimeStep", "canonical", "make", "names", "options"]
 
-_FAMILIES = (mamujoco, games)
+_FAMILIES = (mamujoco, smac, games, smax, jaxmarl)
 
 
 def names() -> tuple[str, ...]:
@@ -27,12 +27,14 @@ def make(name: str, *, agent_ids: bool = True, standardise: bool = False, **chos
       name: one of `names()`.
       agent_ids: append one-hot agent ids to observations and states; counted in the sizes.
       standardise: standardise each observation and state vector by itself (ids included).
-      **chosen: options of the family; for MuJoCo `engine` (auto, native, mjx), `profile`
-        (lorasa), `action_order` (node, flat).
+      **chosen: options of the family; for MuJoCo `engine` (auto, native, mjx, warp), `profile`
+        (lorasa, gymnasium), `action_order` (node, flat), `k`, `global_categories`,
+        `full_observation`.
 
     Raises:
       ConfigError: an unknown name, option or value, or an engine that is not installed.
     """
+    name = canonical(name) or name
     family = _family(name)
     for option in chosen:
         if option not in family.OPTIONS:
@@ -48,8 +50,17 @@ def make(name: str, *, agent_ids: bool = True, standardise: bool = False, **chos
     return env
 
 
+def canonical(name: str) -> str | None:
+    """The registered spelling of `name`, or None; families may know more names than they list."""
+    for family in _FAMILIES:
+        found = family.canonical(name)
+        if found is not None:
+            return found
+    return None
+
+
 def _family(name):
     for family in _FAMILIES:
-        if name in family.NAMES:
+        if family.canonical(name) == name:
             return family
     raise ConfigError(f"env={name} is not known; choose one of {', '.join(names())}.")

@@ -187,6 +187,11 @@ _GAMES = {
 NAMES = tuple(_GAMES)
 
 
+def canonical(name: str) -> str | None:
+    """The registered spelling of a game's name; None if it is not one of these."""
+    return name if name in _GAMES else None
+
+
 def make(name: str) -> Game:
     """Builds the game `name`; games have no options."""
     if name not in _GAMES:

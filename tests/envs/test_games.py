@@ -181,8 +181,16 @@ def test_continuous_probe_by_hand():
         np.testing.assert_allclose(reward, expected, atol=1e-6)
 
 
+def every_name():
+    """All names; the StarCraft and JaxMARL families, which compile for long, but for one each."""
+    quick = {"smax_3m", "smac_2s3z", "jaxmarl_MPE_simple_spread_v3"}
+    for name in envs.names():
+        long = name.split("_")[0] in ("smax", "smac", "jaxmarl") and name not in quick
+        yield pytest.param(name, marks=pytest.mark.slow if long else ())
+
+
 @pytest.mark.parametrize("agent_ids", [True, False])
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", every_name())
 def test_api(name, agent_ids):
     """Under jit + vmap every environment gives what its sizes and its protocol say."""
     chosen = {"engine": "native"} if "engine" in envs.options(name) else {}

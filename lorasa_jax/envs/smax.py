@@ -1,0 +1,380 @@
+"""JaxMARL's SMAX maps: upstream's rules in matrix form, without its traps.
+
+An episode equals upstream's `HeuristicEnemySMAX` bit for bit (observations, rewards, legal
+actions, deaths), faster: nothing is computed per pair of units in a loop, once for each team, or
+to be thrown away. What differs on purpose:
+
+- `max_steps` is exact; upstream times out one step late and calls it an ending like any other.
+- The critic's state is bounded and tells each agent's own view of the battle; upstream's holds
+  map coordinates and cooldowns that fall without end (`state="upstream"` gives those).
+- Only damage is rewarded. Upstream pays for any change of the enemy's health, healing included,
+  which is the same thing as long as no unit heals.
+- Numbers that are no action mean "stop"; every illegal action of a living agent is counted.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorasa_jax.envs.stacked import upstream
+from lorasa_jax.envs.types import Discrete, TimeStep
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.values import listed, truth, whole
+
+# SMAC's time limit in steps; SMACv2's maps have none here and take upstream's.
+TIME_LIMITS = {
+    "3m": 60, "8m": 120, "25m": 150, "5m_vs_6m": 70, "10m_vs_11m": 150, "27m_vs_30m": 180,
+    "2s3z": 120, "3s5z": 150, "3s5z_vs_3s6z": 170, "3s_vs_5z": 250, "6h_vs_8z": 150,
+}  # fmt: skip
+OTHER_TIME_LIMIT = 100
+
+NAMES = tuple(
+    f"smax_{name}"
+    for name in (*TIME_LIMITS, "smacv2_5_units", "smacv2_10_units", "smacv2_20_units")
+)
+OPTIONS: dict = {
+    "max_steps": None,
+    "state": "agent",
+    "see_enemy_actions": True,
+    "walls_cause_death": True,
+}
+STATES = ("agent", "upstream")
+STOP = 4
+
+
+def canonical(name: str) -> str | None:
+    """The registered spelling of `smax_<map>`; maps that were registered upstream count too."""
+    if name in NAMES:
+        return name
+    return name if name.startswith("smax_") and name[5:] in _scenarios() else None
+
+
+def make(
+    name: str,
+    *,
+    max_steps: int | None = None,
+    state: str = "agent",
+    see_enemy_actions: bool = True,
+    walls_cause_death: bool = True,
+) -> "Smax":
+    """Builds the map `smax_<map>` of the installed JaxMARL.
+
+    Args:
+      max_steps: steps until an episode is truncated; None is SMAC's limit for that map, or 100.
+      state: `agent` for the bounded state of each agent, `upstream` for upstream's world state,
+        the same for all agents.
+      see_enemy_actions: observations hold the last actions of visible enemies, as upstream's do.
+      walls_cause_death: a unit that touches the edge of the map dies, as upstream.
+
+    Raises:
+      ConfigError: an unknown map, option value, or JaxMARL missing.
+    """
+    scenarios = _scenarios()
+    map_name = name.removeprefix("smax_")
+    if map_name not in scenarios:
+        known = listed(f"smax_{known}" for known in scenarios)
+        raise ConfigError(f"env={name} is not known; choose one of {known}.")
+    if state not in STATES:
+        raise ConfigError(f"env.state={state} is not known; choose one of {listed(STATES)}.")
+    limit = TIME_LIMITS.get(map_name, OTHER_TIME_LIMIT) if max_steps is None else max_steps
+    smax = upstream("jaxmarl.environments.smax")
+    game = smax.HeuristicEnemySMAX(
+        scenario=scenarios[map_name],
+        max_steps=whole(limit, "env.max_steps"),
+        see_enemy_actions=truth(see_enemy_actions, "env.see_enemy_actions"),
+        walls_cause_death=truth(walls_cause_death, "env.walls_cause_death"),
+    )
+    return Smax(game, state)
+
+
+def _scenarios() -> dict:
+    return upstream("jaxmarl.environments.smax.smax_env").MAP_NAME_TO_SCENARIO
+
+
+class SmaxState(NamedTuple):
+    """upstream: the state of `HeuristicEnemySMAX`; legal [agent, actions]: what it allows."""
+
+    upstream: Any
+    legal: jax.Array
+
+
+class _Units(NamedTuple):
+    """What does not change in a battle, per unit: [unit], and bits [unit, type]."""
+
+    velocity: jax.Array
+    attack: jax.Array
+    attack_range: jax.Array
+    sight: jax.Array
+    radius: jax.Array
+    health: jax.Array
+    cooldown: jax.Array
+    bits: jax.Array
+
+
+class _Sight(NamedTuple):
+    """Who is where, seen from each of a few units: [observer, unit], offset [observer, unit, 2]."""
+
+    offset: jax.Array
+    distance: jax.Array
+    visible: jax.Array
+
+
+class Smax:
+    """A map of SMAX against upstream's heuristic enemy, as an `Environment`.
+
+    `game` is upstream's own environment, whose methods accept `state.upstream`. Units are counted
+    as upstream counts them: allies first. A dead agent may only stop, sees zeros and is inactive.
+    info: won [] is 1 on the step that wins; illegal [] counts living agents' illegal actions.
+    """
+
+    def __init__(self, game, state: str = "agent"):
+        self.game, self.rules, self.kind_of_state = game, game._env, state
+        self.num_agents, self.num_enemies = game.num_allies, game.num_enemies
+        self.agents = tuple(game.agents)
+        self.max_steps = self.rules.max_steps
+        self.action_space = Discrete(self.rules.num_ally_actions)
+        self.observation_size = self.rules.obs_size
+        self._size = np.array([self.rules.map_width, self.rules.map_height], np.float32)
+        self._headings = np.asarray(
+            self.rules._decode_discrete_actions(jnp.arange(self.rules.num_movement_actions))[0]
+        )
+        drawn = self.rules.smacv2_unit_type_generation
+        types = np.arange(self.rules.unit_type_bits) if drawn else np.unique(self.rules.scenario)
+        self._types = types if len(types) > 1 else types[:0]
+        self.state_size = jax.eval_shape(self.reset, jax.random.key(0))[1].state.shape[-1]
+
+    def reset(self, key):
+        _, state = self.game.reset(key)
+        return self._timestep(state, jnp.zeros(()), jnp.zeros((), bool), jnp.zeros((), int))
+
+    def step(self, key, state, actions):
+        before, legal = state.upstream.state, state.legal
+        known = (actions >= 0) & (actions < self.action_space.n)
+        actions = jnp.where(known, actions, STOP)
+        allowed = jnp.take_along_axis(legal, actions[:, None], axis=-1)[:, 0] & known
+        illegal = jnp.sum(before.unit_alive[: self.num_agents] & ~allowed)
+
+        units = self._units(before)
+        key, enemy_key = jax.random.split(key)
+        enemy_actions, enemy = self._enemy(enemy_key, state.upstream.enemy_policy_state, before)
+        after = self._battle(key, before, units, jnp.concatenate([actions, enemy_actions]))
+        allies, enemies = jnp.split(after.unit_alive, [self.num_agents])
+        lost, beaten = ~allies.any(), ~enemies.any()
+        steps = before.step + 1
+        won = beaten & ~lost
+        after = after.replace(step=steps, done=lost | beaten | (steps >= self.max_steps))
+        reward = self._damage(before.unit_health, after.unit_health, units)
+        reward += jnp.where(won, self.rules.won_battle_bonus, 0.0)
+        return self._timestep(
+            state.upstream.replace(state=after, enemy_policy_state=enemy), reward, won, illegal
+        )
+
+    def _damage(self, before, after, units):
+        """Mean over enemies of the share of health each one lost on balance, at least 0."""
+        change = ((after - before) / units.health)[self.num_agents :]
+        return jnp.maximum(-jnp.sum(change), 0.0) / self.num_enemies
+
+    def _timestep(self, state, reward, won, illegal):
+        battle = state.state
+        units = self._units(battle)
+        alive = battle.unit_alive[: self.num_agents]
+        sight = self._sight(battle, units, slice(0, self.num_agents))
+        legal = self._legal(battle, units, sight)
+        allies, enemies = jnp.split(battle.unit_alive, [self.num_agents])
+        over = ~allies.any() | ~enemies.any()
+        if self.kind_of_state == "upstream":
+            view = self.rules.get_world_state(battle)
+            view = jnp.broadcast_to(view, (self.num_agents, *view.shape))
+        else:
+            view = self._agent_state(battle, units, sight, legal)
+        return SmaxState(state, legal), TimeStep(
+            obs=self._observe(battle, units, sight),
+            state=view,
+            reward=reward,
+            terminated=over,
+            truncated=(battle.step >= self.max_steps) & ~over,
+            active=alive,
+            legal=legal,
+            info={"won": won.astype(jnp.float32), "illegal": illegal.astype(jnp.float32)},
+        )
+
+    def _units(self, battle) -> _Units:
+        # Looked up at run time: XLA would turn a division by a constant into a product.
+        rules, types = self.rules, battle.unit_types
+        tables = (
+            rules.unit_type_velocities, rules.unit_type_attacks, rules.unit_type_attack_ranges,
+            rules.unit_type_sight_ranges, rules.unit_type_radiuses, rules.unit_type_health,
+            rules.unit_type_weapon_cooldowns, jnp.eye(rules.unit_type_bits),
+        )  # fmt: skip
+        return _Units(*(table[types] for table in tables))
+
+    def _sight(self, battle, units, observers: slice) -> _Sight:
+        here = battle.unit_positions[observers]
+        offset = battle.unit_positions[None] - here[:, None]
+        distance = jnp.linalg.norm(offset, axis=-1)
+        both = battle.unit_alive[observers, None] & battle.unit_alive
+        return _Sight(offset, distance, both & (distance < units.sight[observers, None]))
+
+    def _legal(self, battle, units, sight):
+        alive = battle.unit_alive[: self.num_agents, None]
+        target = alive & battle.unit_alive[self.num_agents :]
+        near = sight.distance[:, self.num_agents :] < units.attack_range[: self.num_agents, None]
+        moves = jnp.broadcast_to(alive, (self.num_agents, STOP))
+        return jnp.concatenate([moves, jnp.ones_like(alive), target & near], axis=-1)
+
+    def _cooldown(self, battle, units):
+        return jnp.clip(battle.unit_weapon_cooldowns / units.cooldown, 0.0, 1.0)
+
+    def _observe(self, battle, units, sight):
+        """[agent, feature]: the other allies, the enemies, oneself; zeros for what is unseen."""
+        n = self.num_agents
+        ally = battle.unit_teams == 0
+        told = (ally | self.rules.see_enemy_actions)[:, None]
+        actions = jnp.where(ally, self.rules.num_ally_actions, self.rules.num_enemy_actions)
+        targeted = battle.prev_attack_actions.astype(jnp.float32) / (actions - 1)
+        health = (battle.unit_health / units.health)[:, None]
+        cooldown = self._cooldown(battle, units)[:, None]
+        doing = jnp.concatenate([battle.prev_movement_actions, targeted[:, None]], axis=-1)
+        looks = jnp.concatenate([jnp.where(told, doing, 0.0), cooldown, units.bits], axis=-1)
+
+        def rows(x):
+            return jnp.broadcast_to(x, (n, *x.shape))
+
+        offset = sight.offset / units.sight[:n, None, None]
+        seen = jnp.concatenate([rows(health), offset, rows(looks)], axis=-1)
+        seen = jnp.where(sight.visible[..., None], seen, 0.0)
+        before_self = jnp.arange(n - 1) < jnp.arange(n)[:, None]
+        others = jnp.where(before_self[..., None], seen[:, : n - 1], seen[:, 1:n])
+        place = battle.unit_positions / self._size
+        own = jnp.concatenate([health, place, cooldown, units.bits], axis=-1)[:n]
+        own = jnp.where(battle.unit_alive[:n, None], own, 0.0)
+        return jnp.concatenate([others.reshape(n, -1), seen[:, n:].reshape(n, -1), own], axis=-1)
+
+    def _agent_state(self, battle, units, sight, legal):
+        """[agent, feature], all within [-1, 1]; zeros for the dead.
+
+        Shared: per unit health, position, cooldown, last move, offset to its last target, type;
+        the time left. Own: offset to each unit, who is visible, who can be attacked, oneself.
+        """
+        n, count = self.num_agents, self.rules.num_agents
+        target = self._targets(battle.prev_attack_actions)
+        aim = (battle.unit_positions[target] - battle.unit_positions) / self._size
+        place = battle.unit_positions / self._size * 2 - 1
+        each = [
+            (battle.unit_health / units.health)[:, None], place,
+            self._cooldown(battle, units)[:, None], units.bits[:, self._types],
+            battle.prev_movement_actions, aim,
+        ]  # fmt: skip
+        each = jnp.where(battle.unit_alive[:, None], jnp.concatenate(each, axis=-1), 0.0)
+        left = 1 - battle.step / self.max_steps
+        shared = jnp.concatenate([each.reshape(-1), left[None]])
+        alive = battle.unit_alive[:n, None] & battle.unit_alive
+        offset = jnp.where(alive[..., None], sight.offset / self._size, 0.0)
+        own = [
+            offset.reshape(n, 2 * count), sight.visible, legal[:, STOP + 1 :],
+            each[:n], jnp.broadcast_to(shared, (n, *shared.shape)),
+        ]  # fmt: skip
+        return jnp.concatenate([x.astype(jnp.float32) for x in own], axis=-1)
+
+    def _targets(self, attacks):
+        """[unit]: the unit attacked, oneself if none; enemies count allies from the last one."""
+        slot = attacks - self.rules.num_movement_actions
+        ids = jnp.arange(self.rules.num_agents)
+        target = jnp.where(
+            ids < self.num_agents, slot + self.num_agents, self.num_agents - 1 - slot
+        )
+        return jnp.where(slot < 0, ids, target)
+
+    def _enemy(self, key, memory, battle):
+        """Upstream's heuristic, shown only what it reads: actions [enemy], and its memory."""
+        units, foes = self._units(battle), slice(self.num_agents, None)
+        sight = self._sight(battle, units, foes)
+        offset = sight.offset / units.sight[foes, None, None]
+        health = jnp.broadcast_to(
+            (battle.unit_health / units.health)[:, None], (*offset.shape[:2], 1)
+        )
+        seen = jnp.concatenate([health, offset], axis=-1)
+        seen = jnp.where(sight.visible[..., None], seen, 0.0)
+        # Enemies list the units in reverse: the other enemies, which it does not look at, then us.
+        unread = (0, len(self.rules.unit_features) - seen.shape[-1])
+        seen = jnp.pad(
+            seen[:, self.num_agents - 1 :: -1], ((0, 0), (self.num_enemies - 1, 0), unread)
+        )
+        place = jnp.pad(battle.unit_positions / self._size, ((0, 0), (1, 1)))
+        own = jnp.concatenate([place, units.bits], axis=-1)
+        own = jnp.where(battle.unit_alive[:, None], own, 0.0)[foes]
+        obs = jnp.concatenate([seen.reshape(self.num_enemies, -1), own], axis=-1)
+        keys = jax.random.split(key, self.num_enemies)
+        return jax.vmap(self.game.heuristic_policy)(keys, memory, obs)
+
+    def _battle(self, key, battle, units, actions):
+        """All ticks of one step; actions [unit]."""
+        rules, dt = self.rules, self.rules.time_per_step
+        ids = jnp.arange(rules.num_agents)
+        attacks = jnp.where(actions < rules.num_movement_actions, 0, actions)
+        headings = jnp.asarray(self._headings)[jnp.minimum(actions, STOP)]
+        strides = (headings * units.velocity[:, None] * dt).T
+        target = self._targets(attacks)
+        strikes = jax.nn.one_hot(target, rules.num_agents) * units.attack[:, None]
+
+        def tick(carry, _):
+            key, place, health, cooldown, alive = carry
+            key, tick_key = jax.random.split(key)
+            keys = jax.random.split(tick_key, rules.num_agents)
+            delay = jax.vmap(lambda key: jax.random.uniform(key, minval=-dt, maxval=2 * dt))(keys)
+            apart = _distance(*(x - x[target] for x in place))
+            fires = (
+                (apart < units.attack_range) & (cooldown <= 0.0) & (target != ids)
+                & alive & alive[target]
+            )  # fmt: skip
+            damage = jnp.sum(jnp.where(fires[:, None], strikes, 0.0), axis=0)
+            health = jnp.maximum(health - damage, 0.0)
+            cooldown += jnp.where(fires, units.cooldown + delay - cooldown, -dt)
+            place = tuple(
+                jnp.where(alive, jnp.clip(x + stride, 0.0, edge), x)
+                for x, stride, edge in zip(place, strides, self._size, strict=True)
+            )
+            if rules.walls_cause_death:
+                for x, edge in zip(place, self._size, strict=True):
+                    health = jnp.where((x <= 0.0) | (x >= edge), 0.0, health)
+            alive = health > 0
+            return (key, _push(*place, alive, units.radius), health, cooldown, alive), None
+
+        start = (
+            key, tuple(battle.unit_positions.T), battle.unit_health, battle.unit_weapon_cooldowns,
+            battle.unit_alive,
+        )  # fmt: skip
+        (_, place, health, cooldown, alive), _ = jax.lax.scan(
+            tick, start, length=rules.world_steps_per_env_step
+        )
+        return battle.replace(
+            unit_positions=jnp.stack(place, axis=-1), unit_health=health,
+            unit_weapon_cooldowns=cooldown, unit_alive=alive,
+            prev_movement_actions=headings, prev_attack_actions=attacks,
+        )  # fmt: skip
+
+
+def _push(x, y, alive, radius):
+    """Living units that overlap move half the overlap apart, all at once; each [unit].
+
+    Written out unit by unit: XLA makes one vectorised loop of that, and a slow one of a reduction.
+    """
+    shift_x = shift_y = jnp.zeros_like(x)
+    ids = jnp.arange(len(x))
+    for other in range(len(x)):
+        dx, dy = x - x[other], y - y[other]
+        distance = _distance(dx, dy) + (ids == other) + 1e-6
+        overlap = jnp.maximum((radius + radius[other]) / distance - 1.0, 0.0)
+        overlap = jnp.where(alive & alive[other], overlap, 0.0)
+        shift_x, shift_y = shift_x + dx * overlap, shift_y + dy * overlap
+    return jnp.where(alive, x + shift_x / 2, x), jnp.where(alive, y + shift_y / 2, y)
+
+
+def _distance(dx, dy):
+    """Euclidean; rounded as upstream's is.
+
+    A maximum that changes nothing keeps LLVM from merging a square and the sum into one operation.
+    """
+    return jnp.sqrt(jnp.maximum(dx * dx, -1.0) + jnp.maximum(dy * dy, -1.0))

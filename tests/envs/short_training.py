@@ -1,0 +1,36 @@
+"""Two real updates of the trainer on any environment, compiled in a hurry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorasa_jax import config as configuration
+from lorasa_jax import phases
+
+# Less optimised code, compiled in half the time.
+HURRY = {"xla_backend_optimization_level": 0}
+SETTINGS = [
+    "sharing=ps", "algo.num_envs=4", "algo.rollout_length=20", "algo.chunk_length=10",
+    "algo.epochs=1", "network.hidden=16", "total_steps=160", "eval_episodes=2",
+]  # fmt: skip
+
+
+def train(*overrides):
+    """Trains for 160 steps; checks that all is finite and parameters move; team and progress."""
+    config = configuration.load([*SETTINGS, *overrides])
+    (team,) = phases.build_teams(config)
+    hp = phases.hyperparameters(config)
+
+    def run(progress, n):
+        return phases.advance(progress, n, team, hp)
+
+    begin = jax.jit(lambda: phases.begin(config, team), compiler_options=HURRY)
+    advance = jax.jit(phases.over_seeds(run, 1, in_axes=(0, None)), compiler_options=HURRY)
+    first = begin()
+    last = advance(first, jnp.int32(2))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.sums))
+    assert (np.asarray(list(last.first_bad.values())) == phases.NEVER).all()
+    assert last.episodes.count[0] > 0
+    banks = [jax.tree.leaves(progress.state.actor.banks) for progress in (first, last)]
+    assert any((x != y).any() for x, y in zip(*banks, strict=True))
+    return team, last

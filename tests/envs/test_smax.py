@@ -1,0 +1,321 @@
+"""SMAX: equal to upstream where upstream is right; one test for each of its traps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from short_training import HURRY, train
+
+from lorasa_jax import envs
+from lorasa_jax.envs import smax
+from lorasa_jax.envs.stacked import upstream
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import rollout
+
+KEY = jax.random.key(0)
+STEPS = 60
+QUICK = ("2s3z", "smacv2_5_units")
+SLOW = [name[5:] for name in smax.NAMES if name[5:] not in QUICK]
+
+
+def brave(key, legal):
+    """Random legal actions that like to attack, and else to walk towards the enemy."""
+    taste = jnp.where(jnp.arange(legal.shape[-1]) > smax.STOP, 2.0, 0.0).at[1].set(1.0)
+    return jnp.argmax(jnp.where(legal, taste + jax.random.gumbel(key, legal.shape), -1e9), axis=-1)
+
+
+@functools.cache
+def battles(name, **options):
+    """Episodes played by us and by upstream with equal keys and actions: env, ours, differences.
+
+    ours: time steps [episode, step, ...]; differences: numbers that are not equal, per quantity;
+    coldest: upstream's least cooldown. Nothing is reset at an episode's end.
+
+    So many episodes because upstream's compiled result depends on their number in its last bit:
+    XLA merges operations, and rounds less often, where arrays are small.
+    """
+    env = smax.make(f"smax_{name}", **options)
+    game = env.game
+
+    def stack(by_agent):
+        return jnp.stack([by_agent[agent] for agent in game.agents])
+
+    def differences(obs, timestep, theirs, ours):
+        pairs = {
+            "obs": (stack(obs), timestep.obs),
+            "legal": (stack(game.get_avail_actions(theirs)), timestep.legal),
+            **{
+                name: (getattr(theirs.state, name), value)
+                for name, value in vars(ours.state).items()
+            },
+        }
+        return {name: jnp.sum(a != b) for name, (a, b) in pairs.items()}
+
+    def episode(key):
+        reset_key, key = jax.random.split(key)
+        obs, theirs = game.reset(reset_key)
+        ours, timestep = env.reset(reset_key)
+        first = differences(obs, timestep, theirs, ours.upstream)
+
+        def step(carry, key):
+            ours, timestep, theirs = carry
+            act_key, step_key = jax.random.split(key)
+            actions = brave(act_key, timestep.legal)
+            ours, timestep = env.step(step_key, ours, actions)
+            by_agent = {agent: actions[i] for i, agent in enumerate(game.agents)}
+            obs, theirs, rewards, dones, _ = game.step_env(step_key, theirs, by_agent)
+            unequal = differences(obs, timestep, theirs, ours.upstream)
+            unequal["reward"] = jnp.sum(stack(rewards) != timestep.reward)
+            unequal["active"] = jnp.sum(stack(dones) == timestep.active)
+            unequal["terminated"] = jnp.sum(dones["__all__"] != timestep.terminated)
+            coldest = theirs.state.unit_weapon_cooldowns.min()
+            return (ours, timestep, theirs), (timestep, unequal, coldest)
+
+        carry = ours, timestep, theirs
+        timestep, unequal, coldest = jax.lax.scan(step, carry, jax.random.split(key, STEPS))[1]
+        return timestep, (first, unequal), coldest
+
+    episodes = 128 if env.rules.num_agents <= 20 else 32
+    timestep, unequal, coldest = jax.jit(jax.vmap(episode))(jax.random.split(KEY, episodes))
+    return env, timestep, jax.tree.map(lambda x: int(x.sum()), unequal), float(coldest.min())
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_episodes_equal_upstreams(name):
+    """Bit for bit: observations, legal actions, deaths, rewards, endings and the whole state."""
+    compare(battles(name))
+
+
+@pytest.mark.slow
+def test_options_equal_upstreams():
+    compare(battles("5m_vs_6m", see_enemy_actions=False, walls_cause_death=False))
+
+
+def compare(results):
+    env, timestep, (at_reset, in_steps), _ = results
+    assert set(at_reset.values()) == {0} and len(at_reset) == 12, at_reset
+    assert set(in_steps.values()) == {0}, in_steps
+    assert not timestep.active.all() and (timestep.reward > 0).any()
+    assert timestep.terminated.any() or env.rules.num_agents > 20
+    assert timestep.info["illegal"].sum() == 0
+
+
+def played(timestep):
+    """[episode, step]: steps up to the one that ends the episode."""
+    over = np.asarray(timestep.terminated)
+    return np.cumsum(over, axis=1) - over == 0
+
+
+def test_time_outs_last_max_steps_and_are_no_terminations():
+    """Upstream's last one step longer and look like any other ending."""
+    env = smax.make("smax_3m", max_steps=4)
+    stop = jnp.full(3, smax.STOP)
+    by_agent = {agent: smax.STOP for agent in env.game.agents}
+    state, _ = small()[1](KEY)
+    theirs, step = state.upstream, jax.jit(env.step)
+    for t in range(1, 6):
+        state, timestep = step(KEY, state, stop)
+        _, theirs, _, dones, _ = env.game.step_env(KEY, theirs, by_agent)
+        assert not timestep.terminated
+        assert timestep.truncated == (t >= 4)
+        assert dones["__all__"] == (t == 5)
+
+
+@functools.cache
+def small():
+    """The smallest map, its compiled reset and step, and what it shows of a state of upstream's."""
+    env = smax.make("smax_3m")
+
+    @jax.jit
+    def show(state):
+        return env._timestep(state, jnp.zeros(()), jnp.zeros((), bool), jnp.zeros((), int))
+
+    return env, jax.jit(env.reset), jax.jit(env.step), show
+
+
+def injected(**fields):
+    """State and time step after a reset of the smallest map, some of upstream's fields replaced."""
+    _, reset, _, show = small()
+    state = reset(KEY)[0].upstream
+    return show(state.replace(state=state.state.replace(**fields)))
+
+
+@pytest.mark.parametrize("steps", [10, 59])
+@pytest.mark.parametrize("winners", [(True, False), (False, True), (False, False)])
+def test_a_battle_that_ends_on_the_last_step_is_terminated(winners, steps):
+    """Won if an ally survives and no enemy does; that nobody survives is no win."""
+    _, _, step, _ = small()
+    alive = jnp.repeat(jnp.array(winners), 3)
+    state, _ = injected(unit_alive=alive, unit_health=45.0 * alive, step=jnp.int32(steps))
+    _, timestep = step(KEY, state, jnp.full(3, smax.STOP))
+    assert timestep.terminated and not timestep.truncated
+    won = float(winners == (True, False))
+    assert timestep.info["won"] == won and timestep.reward == won
+
+
+def test_nothing_is_won_while_it_lasts():
+    _, timestep, _, _ = battles("smacv2_5_units")
+    won = np.asarray(timestep.info["won"])
+    bonus = np.asarray(timestep.reward) >= 1
+    np.testing.assert_array_equal(won[played(timestep)], bonus[played(timestep)])
+    assert not won[~np.asarray(timestep.terminated)].any()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_state_is_bounded_and_each_agents_own(name):
+    """Upstream's holds coordinates up to 32 and cooldowns that fall below zero without end."""
+    env, timestep, _, coldest = battles(name)
+    state = np.asarray(timestep.state)
+    assert state.shape[-1] == env.state_size
+    assert np.abs(state).max() <= 1
+    assert coldest < -10
+    living = np.asarray(timestep.active).all(-1)
+    assert (state[living][:, 0] != state[living][:, 1]).any(-1).all()
+
+
+def test_upstreams_state_on_request():
+    env = smax.make("smax_3m", state="upstream")
+    obs, _ = env.game.reset(KEY)
+    _, timestep = jax.jit(env.reset)(KEY)
+    assert timestep.state.shape == (3, env.state_size) == (3, env.rules.state_size)
+    for row in timestep.state:
+        np.testing.assert_array_equal(row, obs["world_state"])
+
+
+def test_state_tells_the_time_left():
+    early, late = (injected(step=jnp.int32(t))[1].state for t in (0, 45))
+    changed = np.unique(np.nonzero(np.asarray(early != late))[1])
+    assert len(changed) == 1
+    np.testing.assert_allclose(early[:, changed], 1)
+    np.testing.assert_allclose(late[:, changed], 1 - 45 / 60, rtol=1e-6)
+
+
+def test_only_damage_is_rewarded():
+    """Upstream pays for an enemy's healing as for its wounds."""
+    env, reset, _, _ = small()
+    battle = reset(KEY)[0].upstream.state
+    units = env._units(battle)
+    full, hurt = battle.unit_health, battle.unit_health.at[4].add(-9.0)
+    paid = env.game.compute_reward(battle, hurt, full)["ally_0"]
+    np.testing.assert_allclose(paid, 9 / 45 / 3, rtol=1e-6)
+    assert env._damage(hurt, full, units) == 0
+    np.testing.assert_allclose(env._damage(full, hurt, units), 9 / 45 / 3, rtol=1e-6)
+    assert env._damage(full, full.at[0].add(-9.0), units) == 0
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_dead_see_nothing_and_may_only_stop(name):
+    _, timestep, _, _ = battles(name)
+    dead = ~np.asarray(timestep.active)
+    assert dead.any()
+    assert not timestep.obs[dead].any()
+    stop = np.arange(timestep.legal.shape[-1]) == smax.STOP
+    np.testing.assert_array_equal(
+        timestep.legal[dead], np.broadcast_to(stop, (dead.sum(), len(stop)))
+    )
+
+
+def test_illegal_actions_do_nothing_and_are_counted():
+    _, reset, step, _ = small()
+    state, timestep = reset(KEY)
+    assert not timestep.legal[:, smax.STOP + 1 :].any()
+    idle, quiet = step(KEY, state, jnp.full(3, smax.STOP))
+    _, shot = step(KEY, state, jnp.array([5, 6, smax.STOP]))
+    assert (shot.info["illegal"], quiet.info["illegal"]) == (2, 0)
+    assert shot.reward == quiet.reward == 0
+    after, unknown = step(KEY, state, jnp.array([99, -1, 8]))
+    assert unknown.info["illegal"] == 3
+    np.testing.assert_array_equal(unknown.obs, quiet.obs)
+    jax.tree.map(np.testing.assert_array_equal, after.legal, idle.legal)
+    alive = jnp.array([False, True, True, True, True, True])
+    state, _ = injected(unit_alive=alive, unit_health=45.0 * alive)
+    assert step(KEY, state, jnp.array([0, 0, 5]))[1].info["illegal"] == 1
+
+
+@pytest.mark.parametrize(
+    "name, sizes", [("3m", (75, 8)), ("2s3z", (127, 10)), ("3s5z", (205, 13)),
+                    ("3s5z_vs_3s6z", (218, 14))]
+)  # fmt: skip
+def test_sizes(name, sizes):
+    env = smax.make(f"smax_{name}")
+    assert (env.observation_size, env.action_space.n) == sizes
+    with_ids = envs.make(f"smax_{name}")
+    n = env.num_agents
+    assert with_ids.observation_size == env.observation_size + n
+    assert with_ids.state_size == env.state_size + n
+    _, timestep = jax.eval_shape(with_ids.reset, KEY)
+    assert timestep.obs.shape == (n, with_ids.observation_size)
+    assert timestep.state.shape == (n, with_ids.state_size)
+
+
+def test_every_map_of_the_installed_package():
+    scenarios = upstream("jaxmarl.environments.smax.smax_env").MAP_NAME_TO_SCENARIO
+    assert set(smax.NAMES) == {f"smax_{name}" for name in scenarios}
+    for name in smax.NAMES:
+        env = smax.make(name)
+        assert env.max_steps == smax.TIME_LIMITS.get(name[5:], 100)
+        _, timestep = jax.eval_shape(env.reset, KEY)
+        assert timestep.obs.shape == (scenarios[name[5:]].num_allies, env.observation_size)
+
+
+def test_maps_registered_upstream_are_known():
+    registry = upstream("jaxmarl.environments.smax.smax_env")
+    types = jnp.array([3, 3, 2], jnp.uint8)
+    registry.register_scenario("2z_vs_1s", registry.Scenario(types, 2, 1, False, False))
+    try:
+        env = envs.make("smax_2z_vs_1s", max_steps=7)
+        assert (env.num_agents, env.num_enemies, env.max_steps) == (2, 1, 7)
+    finally:
+        del registry.MAP_NAME_TO_SCENARIO["2z_vs_1s"]
+
+
+def test_units_are_drawn_anew_each_episode():
+    env = smax.make("smax_smacv2_5_units")
+    keys = jax.random.split(KEY, 20)
+    types = jax.jit(jax.vmap(lambda key: env.reset(key)[0].upstream.state.unit_types))(keys)
+    assert set(np.unique(types)) == set(range(6))
+
+
+@pytest.mark.parametrize(
+    "name, options, words",
+    [
+        ("smax_4m", {}, ("env=smax_4m", "smax_3m", "smax_smacv2_20_units")),
+        ("smax_3m", {"state": "raw"}, ("env.state=raw", "agent", "upstream")),
+        ("smax_3m", {"max_steps": 2.5}, ("env.max_steps=2.5", "whole")),
+        ("smax_3m", {"walls_cause_death": "no"}, ("env.walls_cause_death=no", "true or false")),
+    ],
+)
+def test_refusals(name, options, words):
+    for maker in (smax.make, envs.make):
+        with pytest.raises(ConfigError) as refusal:
+            maker(name, **options)
+        message = str(refusal.value)
+        assert message.endswith(".") and ". " not in message and "\n" not in message
+        for word in words:
+            assert word in message
+
+
+def test_trains_and_keeps_memory_through_deaths():
+    """Recurrent states start anew where an episode does, and nowhere else."""
+    team, progress = train(
+        "env=smax_3m", "env.max_steps=30", "algo.rollout_length=40", "total_steps=320"
+    )
+    state = jax.tree.map(lambda x: x[0], progress.state)
+
+    @functools.partial(jax.jit, compiler_options=HURRY)
+    def collect(state):
+        weights = [
+            role.scheme.weights(learner.banks)
+            for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
+        ]
+        return rollout.collect(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
+
+    window, episodes = collect(state)
+    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    ended = np.asarray(steps.terminated | steps.truncated)
+    np.testing.assert_array_equal(steps.first[1:], ended[:-1])
+    died = np.asarray(steps.active[:-1] & ~steps.active[1:]).any(-1)
+    assert (died & ~ended[:-1]).any() and ended.any()
+    assert 0 <= episodes.wins <= episodes.count == ended.sum()
