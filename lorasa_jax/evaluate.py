@@ -1,61 +1,185 @@
-"""Playing whole episodes with the greedy policy."""
+"""The command line for finished policies: `python -m lorasa_jax.evaluate out=RUN [key=value ...]`.
 
-from typing import NamedTuple
+Plays episodes with a run's policies and prints their results; `render=true` also leaves a video
+and an interactive page of one episode in the run's folder.
+"""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
-from lorasa_jax.learn.rollout import choose
-from lorasa_jax.learn.team import Team, forward
+import numpy as np
+
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.values import close, listed, truth, whole
 
 
-class EpisodeResults(NamedTuple):
-    """Per episode [episode]: undiscounted return, length in steps, and whether it was won.
+@dataclass(frozen=True)
+class Options:
+    """out: the run's folder; step: environment steps of a checkpoint, by default the last.
 
-    won is None where the environment has no notion of winning.
+    episodes per policy; seed of the episodes; sampled: draw actions instead of taking the best.
+    policy: one of the run's seeds, by default all. render: write episode.<format> and
+    episode.html of the first policy. format: mp4 or gif.
     """
 
-    returns: jax.Array
-    lengths: jax.Array
-    won: jax.Array | None
+    out: str
+    step: int | None = None
+    episodes: int = 100
+    seed: int = 0
+    sampled: bool = False
+    policy: int | None = None
+    render: bool = False
+    format: str = "mp4"
 
 
-def play(key: jax.Array, team: Team, actor_weights, *, episodes: int) -> EpisodeResults:
-    """Plays `episodes` episodes side by side with the mode of every action distribution.
+def parse(arguments: list[str]) -> Options:
+    """Options from `key=value` words; ConfigError names what is wrong."""
+    names = [field.name for field in dataclasses.fields(Options)]
+    chosen = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument} is not of the form key=value.")
+        if key not in names:
+            raise ConfigError(f"unknown key {key}; {close(key, names)}")
+        if key in ("sampled", "render"):
+            value = truth({"true": True, "false": False}.get(value.lower(), value), key)
+        elif key in ("step", "episodes", "seed", "policy"):
+            value = whole(value, key, least=0 if key in ("seed", "policy", "step") else 1)
+        chosen[key] = value
+    if not chosen.get("out"):
+        raise ConfigError("give out=RUN, the folder of a run.")
+    if chosen.get("format", "mp4") not in ("mp4", "gif"):
+        raise ConfigError(f"format={chosen['format']} is not known; choose one of mp4, gif.")
+    return Options(**chosen)
 
-    actor_weights is what the actor's scheme gives for its banks. The key is consumed.
-    """
-    env = team.env
-    reset_key, key = jax.random.split(key)
-    state, timestep = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
-    zeros = jnp.zeros(episodes)
-    wins = zeros if "won" in timestep.info else None
-    results = EpisodeResults(zeros, zeros.astype(jnp.int32), wins)
-    carry = team.actor.network.initial_carry(episodes, env.num_agents)
-    never = jnp.zeros((1, episodes), bool)
 
-    def unfinished(loop):
-        return ~loop[-1].all()
+def evaluate(options: Options) -> dict:
+    """Plays `options.episodes` episodes with every chosen policy; returns their results."""
+    import jax
 
-    def step(loop):
-        key, state, timestep, carry, results, done = loop
-        key, step_key = jax.random.split(key)
-        carry, outputs = forward(
-            team.actor.network, actor_weights, carry, timestep.obs[None], never, agent_axis=2
+    from lorasa_jax import runs
+    from lorasa_jax.learn import play
+
+    run = runs.load(options.out, options.step)
+    seeds = run.config.seeds if options.policy is None else (options.policy,)
+    if options.policy is not None and options.policy not in run.config.seeds:
+        raise ConfigError(
+            f"policy={options.policy} is not a seed of this run; choose from "
+            f"{listed(map(str, run.config.seeds))}."
         )
-        outputs = jax.tree.map(lambda x: x[0], outputs)
-        action = team.distribution.to_env(team.distribution.mode(outputs, timestep.legal))
-        after, timestep = jax.vmap(env.step)(jax.random.split(step_key, episodes), state, action)
-        playing = ~done
-        ended = timestep.terminated | timestep.truncated
-        results = EpisodeResults(
-            results.returns + jnp.where(playing, timestep.reward, 0.0),
-            results.lengths + playing,
-            None if wins is None else jnp.where(playing & ended, timestep.info["won"], results.won),
-        )
-        # A finished episode stays where it ended: its physics may not be stepped on sensibly.
-        state = choose(done, state, after)
-        return key, state, timestep, carry, results, done | ended
+    scheme = run.team.actor.scheme
 
-    start = (key, state, timestep, carry, results, jnp.zeros(episodes, bool))
-    return jax.lax.while_loop(unfinished, step, start)[4]
+    @jax.jit
+    def playing(key, banks):
+        return play.play(
+            key, run.team, scheme.weights(banks), episodes=options.episodes, sampled=options.sampled
+        )
+
+    key = jax.random.key(options.seed)
+    rows = []
+    for seed in seeds:
+        results = jax.block_until_ready(playing(key, run.actor_banks(seed)))
+        rows.append(
+            {
+                "policy": seed,
+                **statistics_of(np.asarray(results.returns, float)),
+                "length": float(np.mean(results.lengths)),
+                **({} if results.won is None else {"win_rate": float(np.mean(results.won))}),
+            }
+        )
+    found = {
+        "env": run.config.env["name"],
+        "step": run.env_steps,
+        "episodes": options.episodes,
+        "actions": "sampled" if options.sampled else "greedy",
+        "seed": options.seed,
+        "policies": rows,
+    }
+    if options.render:
+        found["pictures"] = [str(path) for path in render(options, run, seeds[0])]
+    return found
+
+
+def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float]:
+    """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode]."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(returns, (resamples, len(returns))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {
+        "mean": float(returns.mean()),
+        "std": float(returns.std()),
+        "median": float(np.median(returns)),
+        "interval": [float(low), float(high)],
+    }
+
+
+def render(options: Options, run, seed: int) -> list[Path]:
+    """Writes one episode of the policy as a video and as a page; returns their paths."""
+    import jax
+
+    from lorasa_jax.learn import play
+
+    if not hasattr(run.team.env, "film"):
+        raise ConfigError(f"env={run.config.env['name']} has no pictures; leave out render.")
+    scheme = run.team.actor.scheme
+
+    @jax.jit
+    def recorded(key, banks):
+        return play.record(key, run.team, scheme.weights(banks), sampled=options.sampled)
+
+    recording = recorded(jax.random.key(options.seed), run.actor_banks(seed))
+    length = int(recording.length)
+    states = jax.tree.map(lambda x: np.asarray(x[: length + 1]), recording.states)
+    rewards = np.asarray(recording.rewards[:length], float)
+    out = Path(options.out)
+    video, page = out / f"episode.{options.format}", out / "episode.html"
+    title = f"{run.config.env['name']}, {run.config.sharing['name']}, step {run.env_steps:,}"
+    run.team.env.film(states, video)
+    run.team.env.replay(states, rewards, page, title=title)
+    return [video, page]
+
+
+def show(found: dict) -> None:
+    """Prints the results as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    wins = any("win_rate" in row for row in found["policies"])
+    headers = ["policy", "mean", "std", "median", "95 % of the mean", "length"]
+    table = Table(*headers, *(["win rate"] if wins else []))
+    for row in found["policies"]:
+        low, high = row["interval"]
+        cells = [
+            f"seed {row['policy']}", f"{row['mean']:,.1f}", f"{row['std']:,.1f}",
+            f"{row['median']:,.1f}", f"{low:,.1f} to {high:,.1f}", f"{row['length']:,.0f}",
+        ]  # fmt: skip
+        table.add_row(*cells, *([f"{row['win_rate']:.1%}"] if wins else []))
+    console = Console(highlight=False)
+    console.print(
+        f"{found['env']} at step {found['step']:,}: {found['episodes']} {found['actions']} episodes"
+    )
+    console.print(table)
+    for path in found.get("pictures", ()):
+        console.print(path, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit code 0, or 2 where something was refused."""
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        found = evaluate(options)
+    except ConfigError as error:
+        print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
+        sys.exit(2)
+    show(found)
+    from lorasa_jax.reporting import write_whole
+
+    write_whole(Path(options.out) / "evaluation.json", json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Episodes of robots as interactive pages, every agent's limbs in its colour."""

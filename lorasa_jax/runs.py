@@ -1,0 +1,118 @@
+"""Runs on disk, read back: configuration, teams and the state at a checkpoint."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from omegaconf import OmegaConf
+
+from lorasa_jax import clusters, phases
+from lorasa_jax import config as configuration
+from lorasa_jax.checkpoint import Checkpoints
+from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.team import Team
+from lorasa_jax.phases import Progress
+from lorasa_jax.policy import grouping
+from lorasa_jax.values import whole
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one of its checkpoints; env_steps are joint steps of one seed."""
+
+    config: Config
+    team: Team
+    phase: int
+    progress: Progress
+    env_steps: int
+
+    def actor_banks(self, seed: int) -> dict[str, Any]:
+        """The actor's banks of one of the run's seeds; `team.actor.scheme.weights` takes them."""
+        row = self.config.seeds.index(seed)
+        return jax.tree.map(lambda x: x[row], self.progress.state.actor.banks)
+
+
+def pretrained(config: Config) -> Checkpoint:
+    """The checkpoint that `init_from` names, checked to fit what is to be fine-tuned.
+
+    Raises:
+      ConfigError: the run is of another environment, network, batch or number of seeds, or past
+        its first phase.
+    """
+    path, _, step = config.init_from.rpartition("@")
+    found = load(path, whole(step, "the step of init_from"))
+    there, here = found.config, config
+    for what, one, other in (
+        ("environment", there.env, here.env),
+        ("network", there.network, here.network),
+        ("num_envs", there.algo.num_envs, here.algo.num_envs),
+        ("rollout_length", there.algo.rollout_length, here.algo.rollout_length),
+        ("chunk_length", there.algo.chunk_length, here.algo.chunk_length),
+        ("number of seeds", there.num_seeds, here.num_seeds),
+        ("way of pretraining", _pretraining(there), _pretraining(here)),
+    ):
+        if one != other:
+            raise ConfigError(
+                f"init_from={config.init_from} has another {what} ({one} there, {other} here); "
+                "choose a run that matches."
+            )
+    given = here.sharing.get("clusters")
+    if given is not None and grouping.renumbered(given) != clusters.read(path):
+        raise ConfigError(
+            f"init_from={config.init_from} was pretrained with other clusters than "
+            f"sharing.clusters={given}; drop sharing.clusters."
+        )
+    if found.phase != 0:
+        raise ConfigError(
+            f"init_from={config.init_from} is a checkpoint after the switch; give a step before it."
+        )
+    return found
+
+
+def _pretraining(config):
+    return config.sharing["name"].removesuffix("_lora"), config.critic_sharing
+
+
+def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
+    """The run in `out` at its last checkpoint, or at the one of `env_steps`.
+
+    Raises:
+      ConfigError: there is no run, no such checkpoint, or it cannot be read.
+    """
+    out = Path(out)
+    path = out / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
+    try:
+        config = configuration.resolve(OmegaConf.load(path))
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} was written by another version (it lacks {error}); use that one, or run again."
+        ) from error
+    folder = out / "checkpoints"
+    if not folder.is_dir():
+        raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
+    checkpoints = Checkpoints(folder, read_only=True)
+    updates = checkpoints.all()
+    if not updates:
+        raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
+    update = updates[-1] if env_steps is None else env_steps // config.batch
+    if update not in updates or (env_steps or 0) % config.batch:
+        there = ", ".join(str(update * config.batch) for update in updates)
+        raise ConfigError(
+            f"out={out} has no checkpoint at step {env_steps}; those it has are at {there}."
+        )
+    teams = phases.build_teams(config, clusters.read(out))
+    try:
+        phase = checkpoints.meta(update)["phase"]
+        like = jax.eval_shape(functools.partial(phases.until, config, teams, phase))
+        progress = checkpoints.restore(update, like)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"the checkpoint of update {update} in {folder} cannot be read by this version "
+            f"({type(error).__name__}); run it again or give another step."
+        ) from error
+    return Checkpoint(config, teams[phase], phase, progress, update * config.batch)

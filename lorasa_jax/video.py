@@ -1,0 +1,57 @@
+"""Frames into a video file."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+MOST_FRAMES_PER_SECOND = 30.0
+
+
+def frame_stride(dt: float) -> tuple[int, float]:
+    """(every how many steps of `dt` seconds a picture is taken, pictures per second)."""
+    stride = max(1, round(1.0 / (dt * MOST_FRAMES_PER_SECOND)))
+    return stride, 1.0 / (dt * stride)
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], *, rate: float) -> Path:
+    """Writes pictures [height, width, 3] (uint8) as .mp4 or .gif, whole or not at all."""
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    writer = _gif if path.suffix == ".gif" else _mp4
+    try:
+        writer(part, frames, rate)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _mp4(path, frames, rate):
+    import imageio_ffmpeg
+
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=rate, quality=7, macro_block_size=2
+    )
+    with warnings.catch_warnings():  # JAX warns of every process that is started beside it
+        warnings.filterwarnings("ignore", message=r"os\.fork")
+        writer.send(None)
+        writer.send(np.ascontiguousarray(first))
+    try:
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
+
+
+def _gif(path, frames, rate):
+    from PIL import Image
+
+    images = [Image.fromarray(frame).quantize(64) for frame in frames]
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=round(1000 / rate), loop=0
+    )
