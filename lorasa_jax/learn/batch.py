@@ -17,7 +17,8 @@ class Batch(NamedTuple):
 
     Agents come before sequences so that per-agent weights are one batched matrix product without
     transposes. first [block, step, sequence]; carries [block, agent, sequence, hidden].
-    value and target are normalised and raw respectively; advantage is normalised.
+    value and target are normalised and raw respectively; advantage is normalised. others is the
+    factor of agents that were updated before, where an algorithm has one.
     """
 
     obs: jax.Array
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     first: jax.Array
     actor_carry: jax.Array
     critic_carry: jax.Array
+    others: jax.Array | None = None
 
 
 def prepare(
@@ -44,13 +46,8 @@ def prepare(
     """
     steps = window.transitions
 
-    def chunks(x):
-        return x.reshape(-1, clock, *x.shape[1:])
-
     def per_agent(x):  # [chunk, step, env, agent, ...] -> [block, step, agent, sequence, ...]
-        x = jnp.moveaxis(x, (1, 3), (0, 1))
-        x = x.reshape(*x.shape[:2], blocks, -1, *x.shape[4:])
-        return jnp.moveaxis(x, 2, 0)
+        return from_time(x.reshape(-1, *x.shape[2:]), blocks=blocks, clock=clock)
 
     def per_env(x):  # [chunk, step, env] -> [block, step, sequence]
         x = jnp.moveaxis(x, 1, 0)
@@ -65,12 +62,28 @@ def prepare(
             name: per_agent(getattr(steps, name))
             for name in ("obs", "state", "action", "log_prob", "value", "legal", "active")
         },
-        advantage=per_agent(chunks(advantages)),
-        target=per_agent(chunks(targets)),
+        advantage=from_time(advantages, blocks=blocks, clock=clock),
+        target=from_time(targets, blocks=blocks, clock=clock),
         first=per_env(steps.first),
         actor_carry=carry(window.actor_carry),
         critic_carry=carry(window.critic_carry),
     )
+
+
+def to_time(x: jax.Array, num_envs: int) -> jax.Array:
+    """[block, step, agent, sequence, ...] -> [time, env, agent, ...]: the inverse of `prepare`."""
+    blocks, clock, agents, sequences = x.shape[:4]
+    x = jnp.moveaxis(x, 0, 2).reshape(clock, agents, blocks * sequences, *x.shape[4:])
+    x = x.reshape(clock, agents, -1, num_envs, *x.shape[3:])
+    x = jnp.moveaxis(x, (0, 1), (1, 3))
+    return x.reshape(-1, *x.shape[2:])
+
+
+def from_time(x: jax.Array, *, blocks: int, clock: int) -> jax.Array:
+    """[time, env, agent, ...] -> [block, step, agent, sequence, ...]."""
+    x = jnp.moveaxis(x.reshape(-1, clock, *x.shape[1:]), (1, 3), (0, 1))
+    x = x.reshape(*x.shape[:2], blocks, -1, *x.shape[4:])
+    return jnp.moveaxis(x, 2, 0)
 
 
 def block_count(sequences: int, rows_per_sequence: int) -> int:

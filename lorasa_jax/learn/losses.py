@@ -7,13 +7,18 @@ import optax
 HUBER_DELTA = 10.0
 
 
-def policy_loss(ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
+def policy_loss(
+    ratio: jax.Array, advantage: jax.Array, clip: float, others: jax.Array | None = None
+) -> jax.Array:
     """Minus the clipped surrogate, each dimension clipped by itself, summed over dimensions.
 
     ratio [..., dimensions], advantage [...]. One dimension gives PPO's usual loss; the authors'
-    code keeps a ratio per action dimension on continuous actions.
+    code keeps a ratio per action dimension on continuous actions. others [...] is A2PO's factor
+    of the agents updated before, which multiplies the ratio before it is clipped.
     """
     advantage = advantage[..., None]
+    if others is not None:
+        ratio = ratio * others[..., None]
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
     return -jnp.minimum(ratio * advantage, clipped * advantage).sum(-1)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lorasa_jax.policy.networks import RecurrentNetwork
-from lorasa_jax.policy.sharing import Scheme, agent_counts
+from lorasa_jax.policy.sharing import Scheme, agent_counts, entry_of
 
 
 class Learner(NamedTuple):
@@ -74,6 +74,28 @@ def step(
         norms.append(jax.vmap(optax.global_norm)(mean).max())
         updates, opt_state[name] = jax.vmap(role.optimiser.update)(mean, learner.opt_state[name])
         banks[name] = optax.apply_updates(learner.banks[name], updates)
+    return Learner(banks, opt_state), jnp.stack(norms).max()
+
+
+def step_agent(
+    role: Role, learner: Learner, gradients: dict[str, Any], agent: jax.Array, count: jax.Array
+) -> tuple[Learner, jax.Array]:
+    """One optimiser step for the entries that one agent [] uses; all others stay as they are.
+
+    gradients {bank: entry} are those of a sum over `count` samples. Returns the learner and the
+    largest gradient norm before clipping.
+    """
+    banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
+    for name, gradient in gradients.items():
+        entry = role.scheme.entry(name, agent)
+        mean = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), gradient)
+        norms.append(optax.global_norm(mean))
+        old = entry_of(learner.banks[name], entry), entry_of(learner.opt_state[name], entry)
+        updates, new_state = role.optimiser.update(mean, old[1])
+        new = optax.apply_updates(old[0], updates)
+        write = lambda all_, one, e=entry: all_.at[e].set(one)  # noqa: E731
+        banks[name] = jax.tree.map(write, banks[name], new)
+        opt_state[name] = jax.tree.map(write, opt_state[name], new_state)
     return Learner(banks, opt_state), jnp.stack(norms).max()
 
 

@@ -8,7 +8,7 @@ BETA = 0.99999
 
 
 class ValueNorm(NamedTuple):
-    """Exponential averages [agent] of targets and squared targets, and their debiasing term []."""
+    """Exponential averages of targets and squared targets, and their debiasing term; [agent]."""
 
     mean: jnp.ndarray
     square: jnp.ndarray
@@ -16,7 +16,7 @@ class ValueNorm(NamedTuple):
 
 
 def init(num_agents: int) -> ValueNorm:
-    return ValueNorm(jnp.zeros(num_agents), jnp.zeros(num_agents), jnp.zeros(()))
+    return ValueNorm(*[jnp.zeros(num_agents)] * 3)
 
 
 def moments(norm: ValueNorm) -> tuple[jnp.ndarray, jnp.ndarray]:
@@ -29,7 +29,7 @@ def moments(norm: ValueNorm) -> tuple[jnp.ndarray, jnp.ndarray]:
 
 def update(norm: ValueNorm, mean: jnp.ndarray, square: jnp.ndarray) -> ValueNorm:
     """One step of the averages towards a batch's mean and mean square [agent]."""
-    batch = ValueNorm(mean, square, jnp.ones(()))
+    batch = ValueNorm(mean, square, jnp.ones_like(mean))
     return ValueNorm(*(BETA * old + (1 - BETA) * new for old, new in zip(norm, batch, strict=True)))
 
 

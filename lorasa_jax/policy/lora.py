@@ -3,77 +3,114 @@
 For a kernel W [d, k], agent i's weight is W + (alpha / r) A_i B_i with A_i [d, r] zero and
 B_i [r, k] uniform on +-1/sqrt(r) at the start, as in the paper's Algorithm 2 and its authors' code.
 Where r >= min(d, k) a factorisation would only cost: the delta is then a full zero matrix of
-scaling 1.
+scaling 1. The words are PEFT's: rank, alpha, targets, rank_pattern, bias.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.policy.networks import LAYERS
+from lorasa_jax.policy.networks import LAYERS, layer_of
 
 
 class LoraSpec(NamedTuple):
-    """rank r, alpha (scaling alpha / r), and the layers to adapt, by name (see networks.LAYERS)."""
+    """What is adapted, and how.
+
+    rank r and alpha (scaling alpha / r; None is alpha = r) of the layers that `targets` match, by
+    name or shell pattern (see networks.LAYERS); rank_pattern and alpha_pattern, pairs of pattern
+    and number, replace them for the layers they match, the first match counting.
+    bias: `none`, `lora` (biases of adapted layers get an offset per agent) or `all` (all biases).
+    norms: whether LayerNorms get offsets per agent. Patterns that match nothing are for the
+    configuration to refuse.
+    """
 
     rank: int
-    alpha: float
+    alpha: float | None = None
     targets: Sequence[str] = LAYERS
+    rank_pattern: Sequence[tuple[str, int]] = ()
+    alpha_pattern: Sequence[tuple[str, float]] = ()
+    bias: str = "none"
+    norms: bool = False
+
+    def adapts(self, layer: str) -> bool:
+        return any(fnmatchcase(layer, pattern) for pattern in self.targets)
+
+    def rank_of(self, layer: str) -> int:
+        return _first(self.rank_pattern, layer, self.rank)
+
+    def scaling(self, layer: str) -> float:
+        alpha = _first(self.alpha_pattern, layer, self.alpha)
+        return 1.0 if alpha is None else alpha / self.rank_of(layer)
+
+
+def _first(patterns, layer, otherwise):
+    return next((value for pattern, value in patterns if fnmatchcase(layer, pattern)), otherwise)
 
 
 def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) -> dict:
-    """Adapters {layer: {"a", "b"} or {"full"} or vector}, every leaf with a leading agent axis.
+    """Adapters {layer: {"a", "b"} or {"full"}, and offsets}, every leaf with a leading agent axis.
 
     net is the backbone's parameters without leading axis. A head's extra outputs (linear_7_*)
     are adapted with the head. A free log_std vector gets a zero offset per agent (authors' code).
     """
     adapters = {}
-    layers = sorted(layer for layer in net if _target(layer) in spec.targets)
+    kernels = sorted(name for name, value in net.items() if _has(value, "kernel"))
+    layers = [
+        name for name in kernels if spec.adapts(layer_of(name)) and spec.rank_of(layer_of(name))
+    ]
     for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
         d, k = net[layer]["kernel"].shape
-        if spec.rank >= min(d, k):
+        rank = spec.rank_of(layer_of(layer))
+        if rank >= min(d, k):
             adapters[layer] = {"full": jnp.zeros((num_agents, d, k))}
-        else:
-            bound = spec.rank**-0.5
-            adapters[layer] = {
-                "a": jnp.zeros((num_agents, d, spec.rank)),
-                "b": jax.random.uniform(
-                    layer_key, (num_agents, spec.rank, k), minval=-bound, maxval=bound
-                ),
-            }
+            continue
+        bound = rank**-0.5
+        b = jax.random.uniform(layer_key, (num_agents, rank, k), minval=-bound, maxval=bound)
+        adapters[layer] = {"a": jnp.zeros((num_agents, d, rank)), "b": b}
+    offsets = {"none": (), "lora": layers, "all": kernels}[spec.bias]
+    for layer in offsets:
+        bias = jnp.zeros((num_agents, *net[layer]["bias"].shape))
+        adapters[layer] = {**adapters.get(layer, {}), "bias": bias}
     for name, value in net.items():
         if not isinstance(value, dict):
             adapters[name] = {"offset": jnp.zeros((num_agents, *value.shape))}
+        elif spec.norms and _has(value, "scale"):
+            adapters[name] = {
+                part: jnp.zeros((num_agents, *value[part].shape)) for part in ("scale", "bias")
+            }
     return adapters
 
 
-def delta(adapter: dict, spec: LoraSpec) -> jax.Array:
-    """The adapter's matrix [agent, d, k] (or vector [agent, k]), of rank at most r."""
+def delta(adapter: dict, spec: LoraSpec, layer: str) -> jax.Array | None:
+    """The adapter's matrix [agent, d, k], of rank at most r; None if it has offsets only."""
     if "a" in adapter:
-        scaling = spec.alpha / spec.rank
-        return scaling * jnp.einsum("...dr,...rk->...dk", adapter["a"], adapter["b"])
-    (only,) = adapter.values()
-    return only
+        product = jnp.einsum("...dr,...rk->...dk", adapter["a"], adapter["b"])
+        return spec.scaling(layer_of(layer)) * product
+    return adapter.get("full")
 
 
 def merge(net: dict, axes: dict, adapters: dict, spec: LoraSpec) -> tuple[dict, dict]:
     """Each agent's merged weights (paper, Algorithm 3), and the axes to map over.
 
     net's leaves carry a leading agent axis where `axes` says 0. Returns the same trees with the
-    adapted kernels replaced; all that is not adapted is passed on as it is.
+    adapted parts replaced; all that is not adapted is passed on as it is.
     """
     net, axes = dict(net), dict(axes)
     for layer, adapter in adapters.items():
         if "offset" in adapter:
-            net[layer], axes[layer] = net[layer] + delta(adapter, spec), 0
-        else:
-            kernel = net[layer]["kernel"] + delta(adapter, spec)
-            net[layer] = {**net[layer], "kernel": kernel}
-            axes[layer] = {**axes[layer], "kernel": 0}
+            net[layer], axes[layer] = net[layer] + adapter["offset"], 0
+            continue
+        changes = {part: adapter[part] for part in ("bias", "scale") if part in adapter}
+        matrix = delta(adapter, spec, layer)
+        if matrix is not None:
+            changes["kernel"] = matrix
+        net[layer] = {**net[layer], **{part: net[layer][part] + x for part, x in changes.items()}}
+        axes[layer] = {**axes[layer], **dict.fromkeys(changes, 0)}
     return net, axes
 
 
-def _target(layer):
-    return "linear_7" if layer.startswith("linear_7_") else layer
+def _has(value, part):
+    return isinstance(value, dict) and part in value

@@ -1,7 +1,8 @@
 """The actor's and the critic's network: one agent's view, knowing nothing of sharing.
 
 Seven weight matrices under the names of the paper's Table 10, each (but the recurrent one) behind
-a LayerNorm: linear_1, linear_2, linear_3, gru_x_4, gru_h_5, linear_6, linear_7.
+a LayerNorm: linear_1, linear_2, linear_3, gru_x_4, gru_h_5, linear_6, linear_7. With an LSTM the
+two in the middle are lstm_x_4 and lstm_h_5; a feed-forward network has neither.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", "linear_7")
+HEAD = "linear_7"
+_BEFORE, _AFTER = ("linear_1", "linear_2", "linear_3"), ("linear_6", HEAD)
+LAYERS_OF = {
+    "gru": (*_BEFORE, "gru_x_4", "gru_h_5", *_AFTER),
+    "lstm": (*_BEFORE, "lstm_x_4", "lstm_h_5", *_AFTER),
+    "ff": (*_BEFORE, *_AFTER),
+}
+LAYERS = LAYERS_OF["gru"]
 EPSILON = 1e-5
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter's module belongs to: a head's further outputs are the head's."""
+    return HEAD if name.startswith(f"{HEAD}_") else name
 
 
 def standardise(x: jax.Array) -> jax.Array:
@@ -82,15 +95,16 @@ class Linear(nn.Module):
 
 
 class RecurrentNetwork(nn.Module):
-    """Three linear layers, a GRU, one linear layer, and linear heads.
+    """Three linear layers, a recurrent one (if any), one linear layer, and linear heads.
 
     Attributes:
       heads: output name -> (features, orthogonal gain, bias at initialisation); the first is
         called linear_7 in the parameters, the others by their own names.
       vectors: output name -> (features, initial value): free parameters that depend on no input.
       hidden: width of every hidden layer.
+      kind: `gru`, `lstm` or `ff` (feed-forward, whose carry means nothing).
 
-    `__call__(carry [..., hidden], x [time, ..., features], first [time, ...])` returns the last
+    `__call__(carry [..., carry_size], x [time, ..., features], first [time, ...])` returns the last
     carry and a dictionary of outputs [time, ..., features]. Where `first` is true the carry is
     zeroed before the step.
     """
@@ -98,6 +112,7 @@ class RecurrentNetwork(nn.Module):
     heads: Mapping[str, tuple[int, float, float]]
     vectors: Mapping[str, tuple[int, float]]
     hidden: int = 64
+    kind: str = "gru"
 
     @nn.compact
     def __call__(self, carry, x, first):
@@ -109,23 +124,30 @@ class RecurrentNetwork(nn.Module):
             )
             x = nn.relu(x)
         x = standardise(x)
-        gates = Linear(3 * self.hidden, 1.0, name="gru_x_4")(x, Norm(self.hidden, name="norm_4")())
-        carry, x = GRU(self.hidden, name="gru_h_5")(carry, gates, first)
-        x = standardise(x)
+        if self.kind in CELLS:
+            cell, width = CELLS[self.kind]
+            norm = Norm(self.hidden, name="norm_4")()
+            gates = Linear(width * self.hidden, 1.0, name=f"{self.kind}_x_4")(x, norm)
+            carry, x = cell(self.hidden, name=f"{self.kind}_h_5")(carry, gates, first)
+            x = standardise(x)
         x = Linear(self.hidden, root2, name="linear_6")(x, Norm(self.hidden, name="norm_6")())
         x = standardise(nn.relu(x))
         norm = Norm(self.hidden, name="norm_7")()
         outputs = {}
         for i, (output, (features, gain, bias)) in enumerate(self.heads.items()):
-            name = f"linear_7_{output}" if i else "linear_7"
+            name = f"{HEAD}_{output}" if i else HEAD
             outputs[output] = Linear(features, gain, bias, name=name)(x, norm)
         for output, (features, value) in self.vectors.items():
             vector = self.param(output, nn.initializers.constant(value), (features,))
             outputs[output] = jnp.broadcast_to(vector, (*x.shape[:-1], features))
         return carry, outputs
 
+    @property
+    def carry_size(self) -> int:
+        return {"gru": self.hidden, "lstm": 2 * self.hidden, "ff": 1}[self.kind]
+
     def initial_carry(self, *shape: int) -> jax.Array:
-        return jnp.zeros((*shape, self.hidden))
+        return jnp.zeros((*shape, self.carry_size))
 
 
 class GRU(nn.Module):
@@ -154,6 +176,37 @@ class GRU(nn.Module):
 
         # Unrolled whole: a chunk is 10 steps, and XLA overlaps and fuses across them.
         return jax.lax.scan(step, carry, (gates, first), unroll=min(10, gates.shape[0]))
+
+
+class LSTM(nn.Module):
+    """PyTorch's LSTM on inputs projected beforehand, gates in the order in, forget, cell, out.
+
+    The carry [..., 2 hidden] is the hidden state and the cell state, side by side.
+    """
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, carry, gates, first):
+        kernel = self.param(
+            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 4 * self.hidden)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (4 * self.hidden,))
+
+        def step(carry, inputs):
+            gates, first = inputs
+            hidden, cell = jnp.split(jnp.where(first[..., None], 0.0, carry), 2, axis=-1)
+            parts = jnp.split(gates + hidden @ kernel + bias, 4, axis=-1)
+            enter, forget, leave = (nn.sigmoid(parts[i]) for i in (0, 1, 3))
+            cell = forget * cell + enter * jnp.tanh(parts[2])
+            hidden = leave * jnp.tanh(cell)
+            return jnp.concatenate([hidden, cell], axis=-1), hidden
+
+        return jax.lax.scan(step, carry, (gates, first), unroll=min(10, gates.shape[0]))
+
+
+# Recurrent cells, and how many gates each has.
+CELLS = {"gru": (GRU, 3), "lstm": (LSTM, 4)}
 
 
 def parameters(network: RecurrentNetwork, key: jax.Array, features: int) -> dict:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax.policy.lora import LoraSpec, init_adapters, merge
+from lorasa_jax.policy.networks import HEAD, layer_of
 
 Tree = Any
 
@@ -34,18 +35,51 @@ class Scheme(NamedTuple):
     banks: name -> Bank.
     init(key, fresh) -> {bank: tree}: first parameters; `fresh(key)` makes one network's.
     adopt(key, old) -> {bank: tree}: parameters that take over those of the phase before.
-    weights(trees) -> (tree, axes): per-agent weights; axes is 0 where a leaf has a leading agent
-      axis and None where all agents share it, ready for `jax.vmap`'s in_axes.
+    combine({bank: (tree, axes)}) -> (tree, axes): a network's weights out of one part per bank.
+      axes is 0 where a leaf has a leading agent axis and None where all agents share it.
     """
 
     banks: Mapping[str, Bank]
     init: Callable[[jax.Array, Callable], dict[str, Tree]]
     adopt: Callable[[jax.Array, dict[str, Tree]], dict[str, Tree]]
-    weights: Callable[[dict[str, Tree]], tuple[Tree, Tree]]
+    combine: Callable[[dict[str, tuple[Tree, Tree]]], tuple[Tree, Tree]]
 
     @property
     def trained(self) -> tuple[str, ...]:
         return tuple(name for name, bank in self.banks.items() if bank.trained)
+
+    @property
+    def agents_are_apart(self) -> bool:
+        """Whether training one agent leaves all others as they are."""
+        return all(
+            len(set(self.banks[name].index)) == len(self.banks[name].index) for name in self.trained
+        )
+
+    def weights(self, trees: dict[str, Tree]) -> tuple[Tree, Tree]:
+        """All agents' weights and the axes to map over, ready for `jax.vmap`'s in_axes."""
+        return self.combine(
+            {name: gather(trees[name], bank.index) for name, bank in self.banks.items()}
+        )
+
+    def entries(self, trees: dict[str, Tree], agent: jax.Array) -> dict[str, Tree]:
+        """Of every bank given the entry that an agent [] uses."""
+        return {name: entry_of(tree, self.entry(name, agent)) for name, tree in trees.items()}
+
+    def entry(self, bank: str, agent: jax.Array) -> jax.Array:
+        """The number [] of the bank's entry that an agent [] uses."""
+        return jnp.array(self.banks[bank].index)[agent]
+
+    def agent_weights(self, entries: dict[str, Tree]) -> tuple[Tree, Tree]:
+        """One agent's weights out of its entries, without an agent axis, and axes of None."""
+        tree, _ = self.combine(
+            {name: (entry, jax.tree.map(lambda x: None, entry)) for name, entry in entries.items()}
+        )
+        return tree, jax.tree.map(lambda x: None, tree)
+
+
+def entry_of(tree: Tree, entry: jax.Array) -> Tree:
+    """One entry of a bank's tree."""
+    return jax.tree.map(lambda x: x[entry], tree)
 
 
 def gather(tree: Tree, index: tuple[int, ...]) -> tuple[Tree, Tree]:
@@ -75,7 +109,7 @@ def grouped(index: tuple[int, ...]) -> Scheme:
         del key
         return {"net": old["net"]}
 
-    return Scheme({"net": bank}, init, adopt, lambda trees: gather(trees["net"], index))
+    return Scheme({"net": bank}, init, adopt, lambda parts: parts["net"])
 
 
 def ps(num_agents: int) -> Scheme:
@@ -88,6 +122,44 @@ def nps(num_agents: int) -> Scheme:
     return grouped(tuple(range(num_agents)))
 
 
+def mtl(num_agents: int) -> Scheme:
+    """Multi-task learning: one trunk for all, a head (and free log-std) for every agent."""
+    agents = tuple(range(num_agents))
+    banks = {"trunk": Bank((0,) * num_agents), "head": Bank(agents)}
+
+    def init(key, fresh):
+        nets = jax.lax.map(fresh, jax.random.split(key, num_agents))
+        trunk, head = _split_head(nets)
+        return {"trunk": jax.tree.map(lambda x: x[:1], trunk), "head": head}
+
+    def adopt(key, old):
+        """A network per group becomes each agent's head; the trunk is the first group's."""
+        del key
+        trunk, head = _split_head(old["net"])
+        rows = np.zeros(num_agents, int)
+        return {
+            "trunk": jax.tree.map(lambda x: x[:1], trunk),
+            "head": jax.tree.map(lambda x: x[rows], head),
+        }
+
+    def combine(parts):
+        (trunk, trunk_axes), (head, head_axes) = parts["trunk"], parts["head"]
+        return {**trunk, **head}, {**trunk_axes, **head_axes}
+
+    return Scheme(banks, init, adopt, combine)
+
+
+def _split_head(net):
+    """(trunk, head): the head is the last layer with all its outputs, and free vectors."""
+    head = {
+        name for name, value in net.items() if layer_of(name) == HEAD or not isinstance(value, dict)
+    }
+    return (
+        {name: value for name, value in net.items() if name not in head},
+        {name: value for name, value in net.items() if name in head},
+    )
+
+
 def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
     """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent."""
     index = base.banks["net"].index
@@ -96,45 +168,85 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
 
     def adopt(key, old):
         one = jax.tree.map(lambda x: x[0], old["net"])
-        return {"net": old["net"], "adapters": init_adapters(key, one, spec, len(agents))}
+        adapters = init_adapters(key, one, spec, len(agents))
+        return {"net": old["net"], "adapters": adapters}
 
     def init(key, fresh):
         net_key, adapter_key = jax.random.split(key)
         return adopt(adapter_key, base.init(net_key, fresh))
 
-    def weights(trees):
-        net, axes = gather(trees["net"], index)
-        return merge(net, axes, trees["adapters"], spec)
+    def combine(parts):
+        net, axes = parts["net"]
+        return merge(net, axes, parts["adapters"][0], spec)
 
-    return Scheme(banks, init, adopt, weights)
+    return Scheme(banks, init, adopt, combine)
+
+
+class Given(NamedTuple):
+    """What a named way of sharing may be built from.
+
+    clusters: the group of every agent, for the schemes that need groups; spec for adapters.
+    """
+
+    num_agents: int
+    spec: LoraSpec | None = None
+    clusters: tuple[int, ...] | None = None
 
 
 class Sharing(NamedTuple):
     """What a named way of sharing means for a run: its phases' actors, and its critic.
 
     actor_phases: one scheme per phase; the last one's banks hold the finished policy.
+    critic_phases: likewise.
     """
 
     actor_phases: tuple[Scheme, ...]
-    critic: Scheme
+    critic_phases: tuple[Scheme, ...]
 
 
-def _ps(n, spec):
-    return Sharing((ps(n),), ps(n))
+def _ps(given):
+    shared = ps(given.num_agents)
+    return Sharing((shared,), (shared,))
 
 
-def _nps(n, spec):
-    return Sharing((nps(n),), nps(n))
+def _nps(given):
+    apart = nps(given.num_agents)
+    return Sharing((apart,), (apart,))
 
 
-def _ps_lora(n, spec):
-    return Sharing((ps(n), adapted(ps(n), spec)), ps(n))
+def _mtl(given):
+    return Sharing((mtl(given.num_agents),), (ps(given.num_agents),))
 
 
-TABLE: dict[str, Callable[[int, LoraSpec | None], Sharing]] = {
-    "ps": _ps,
-    "nps": _nps,
-    "ps_lora": _ps_lora,
+def _seps(given):
+    return Sharing((grouped(given.clusters),), (ps(given.num_agents),))
+
+
+def _ps_lora(given):
+    shared = ps(given.num_agents)
+    return Sharing((shared, adapted(shared, given.spec)), (shared, shared))
+
+
+def _seps_lora(given):
+    groups, shared = grouped(given.clusters), ps(given.num_agents)
+    return Sharing((groups, adapted(groups, given.spec)), (shared, shared))
+
+
+class Named(NamedTuple):
+    """A row of the table: how to build it, its number of phases, and whether it needs clusters."""
+
+    build: Callable[[Given], Sharing]
+    phases: int = 1
+    clustered: bool = False
+
+
+TABLE: dict[str, Named] = {
+    "ps": Named(_ps),
+    "nps": Named(_nps),
+    "seps": Named(_seps, clustered=True),
+    "mtl": Named(_mtl),
+    "ps_lora": Named(_ps_lora, phases=2),
+    "seps_lora": Named(_seps_lora, phases=2, clustered=True),
 }
 
 

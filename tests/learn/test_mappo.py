@@ -6,7 +6,7 @@ import pytest
 from lorasa_jax.envs import make
 from lorasa_jax.envs.types import Box
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import mappo, rollout, value_norm
+from lorasa_jax.learn import mappo, ppo, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.lora import LoraSpec
@@ -180,8 +180,14 @@ def losses_by_ratio(start):
 
         def evaluate(batch):
             sums = [
-                mappo._losses(
-                    actor, critic, value_norm.init(n), batch, team, HP._replace(ratio=ratio)
+                ppo.sum_losses(
+                    actor,
+                    critic,
+                    value_norm.init(n),
+                    batch,
+                    team,
+                    HP._replace(ratio=ratio),
+                    HP.clip,
                 )
                 for ratio in ("joint", "per_dimension")
             ]
@@ -219,7 +225,7 @@ def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
     window, _, _ = gathered
     norm = value_norm.update(value_norm.init(2), jnp.array([2.0, -1.0]), jnp.array([13.0, 2.0]))
     mean, std = np.array([2.0, -1.0]), np.array([3.0, 1.0])
-    advantages, targets = mappo.estimate(window, norm, HP._replace(truncation=truncation))
+    advantages, targets = ppo.estimate(window, norm, HP._replace(truncation=truncation))
     steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), window.transitions)
     values = steps.value * std + mean
     after, ends = (np.asarray(v) * std + mean for v in (window.last_value, window.end_values))

@@ -50,8 +50,9 @@ def ant():
 
 
 def test_deltas_are_zero_at_the_switch(adapters):
-    for adapter in adapters.values():
-        np.testing.assert_array_equal(delta(adapter, SPEC), 0.0)
+    for layer in LAYERS:
+        np.testing.assert_array_equal(delta(adapters[layer], SPEC, layer), 0.0)
+    np.testing.assert_array_equal(adapters["log_std"]["offset"], 0.0)
 
 
 def test_policy_is_bit_identical_right_after_the_switch(net):
@@ -104,7 +105,7 @@ def test_delta_is_scaled_by_alpha_over_rank(trained):
     adapter = trained["linear_2"]
     product = np.asarray(adapter["a"], np.float64) @ np.asarray(adapter["b"], np.float64)
     for rank, alpha in ((2, 2.0), (2, 6.0), (4, 1.0)):
-        got = delta(adapter, LoraSpec(rank, alpha))
+        got = delta(adapter, LoraSpec(rank, alpha), "linear_2")
         np.testing.assert_allclose(got, alpha / rank * product, rtol=1e-4, atol=1e-5)
 
 
@@ -116,12 +117,12 @@ def test_rank_at_least_the_smaller_side_gives_an_unscaled_full_matrix(net, rank,
     assert {layer for layer in adapters if "full" in adapters[layer]} == full & set(adapters)
     for layer in full & set(adapters):
         assert adapters[layer]["full"].shape == (AGENTS, *net[layer]["kernel"].shape)
-        np.testing.assert_array_equal(delta(adapters[layer], spec), adapters[layer]["full"])
+        np.testing.assert_array_equal(delta(adapters[layer], spec, layer), adapters[layer]["full"])
 
 
 def test_trained_delta_has_rank_r(trained):
     for layer in LAYERS:
-        ranks = np.linalg.matrix_rank(np.asarray(delta(trained[layer], SPEC)), rtol=1e-5)
+        ranks = np.linalg.matrix_rank(np.asarray(delta(trained[layer], SPEC, layer)), rtol=1e-5)
         np.testing.assert_array_equal(ranks, SPEC.rank)
 
 

@@ -10,6 +10,7 @@ from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.policy.sharing import (
     TABLE,
     Bank,
+    Given,
     adapted,
     agent_counts,
     gather,
@@ -20,6 +21,7 @@ from lorasa_jax.policy.sharing import (
 
 AGENTS, TIME, ENVS = 3, 4, 2
 SPEC = LoraSpec(rank=2, alpha=2.0)
+RNG = np.random.default_rng(0)
 NETWORK = RecurrentNetwork({"logits": (3, 0.01, 0.0)}, {}, 8)
 SCHEMES = {
     "ps": ps(AGENTS),
@@ -162,15 +164,70 @@ def test_agent_counts_adds_up_the_agents_of_each_entry():
 
 
 def test_table_names_phases_and_critics_of_the_paper():
-    entries = {
-        name: (
+    given = Given(3, SPEC, (0, 1, 1))
+    entries = {}
+    for name, row in TABLE.items():
+        actor, critic = row.build(given)
+        assert len(actor) == len(critic) == row.phases
+        entries[name] = (
             [{bank: (b.index, b.trained) for bank, b in phase.banks.items()} for phase in actor],
-            critic.banks["net"].index,
+            {phase.banks["net"].index for phase in critic},
         )
-        for name, (actor, critic) in ((name, make(3, SPEC)) for name, make in TABLE.items())
-    }
-    one, each = (0, 0, 0), (0, 1, 2)
-    assert entries["ps"] == ([{"net": (one, True)}], one)
-    assert entries["nps"] == ([{"net": (each, True)}], each)
-    lora = {"net": (one, False), "adapters": (each, True)}
-    assert entries["ps_lora"] == ([{"net": (one, True)}, lora], one)
+    one, each, groups = (0, 0, 0), (0, 1, 2), (0, 1, 1)
+    adapters = (each, True)
+    assert entries["ps"] == ([{"net": (one, True)}], {one})
+    assert entries["nps"] == ([{"net": (each, True)}], {each})
+    assert entries["seps"] == ([{"net": (groups, True)}], {one})
+    assert entries["mtl"] == ([{"trunk": (one, True), "head": (each, True)}], {one})
+    lora = {"net": (one, False), "adapters": adapters}
+    assert entries["ps_lora"] == ([{"net": (one, True)}, lora], {one})
+    lora = {"net": (groups, False), "adapters": adapters}
+    assert entries["seps_lora"] == ([{"net": (groups, True)}, lora], {one})
+    assert {name for name, row in TABLE.items() if row.clustered} == {"seps", "seps_lora"}
+
+
+@pytest.fixture(scope="module")
+def schemes():
+    """Every scheme of three agents with random banks of a small network."""
+    network = RecurrentNetwork({"mean": (2, 0.01, 0.0)}, {"log_std": (2, 1.0)}, hidden=8)
+    fresh = lambda key: parameters(network, key, 5)  # noqa: E731
+    given = Given(3, SPEC, (1, 0, 1))
+    found = {}
+    for name, row in TABLE.items():
+        scheme = row.build(given).actor_phases[-1]
+        banks = jax.jit(lambda key, scheme=scheme: scheme.init(key, fresh))(jax.random.key(3))
+        banks = jax.tree.map(lambda x: jnp.float32(x + RNG.normal(size=x.shape)), banks)
+        found[name] = scheme, banks
+    return found
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
+    scheme, banks = schemes[name]
+    tree, axes = scheme.weights(banks)
+    for agent in range(3):
+        alone, none = scheme.agent_weights(scheme.entries(banks, jnp.int32(agent)))
+        assert jax.tree.leaves(none) == []
+        wanted = jax.tree.map(
+            lambda x, axis, a=agent: x if axis is None else x[a],
+            tree, axes, is_leaf=lambda x: x is None,
+        )  # fmt: skip
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), alone, wanted
+        )
+
+
+def test_agents_are_apart_where_no_trained_entry_is_shared(schemes):
+    apart = {name for name, (scheme, _) in schemes.items() if scheme.agents_are_apart}
+    assert apart == {"nps", "ps_lora", "seps_lora"}
+
+
+def test_mtl_shares_everything_but_the_head(schemes):
+    _, axes = schemes["mtl"][0].weights(schemes["mtl"][1])
+    own = {name for name, part in axes.items() if jax.tree.leaves(part)}
+    assert own == {"linear_7", "log_std"}
+
+
+def test_clusters_of_one_and_of_all_are_ps_and_nps():
+    assert grouped((0, 0, 0)).banks == ps(3).banks
+    assert grouped((0, 1, 2)).banks == nps(3).banks
