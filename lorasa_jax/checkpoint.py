@@ -23,10 +23,11 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 class Checkpoints:
     """Saved states of one run, by update.
 
-    folder: where they lie; kept_updates: updates whose checkpoints are never deleted.
+    folder: where they lie; kept_updates: updates whose checkpoints are never deleted. read_only:
+    touch nothing, for folders that another process may be writing to.
     """
 
-    def __init__(self, folder: Path, kept_updates: tuple[int, ...] = ()):
+    def __init__(self, folder: Path, kept_updates: tuple[int, ...] = (), *, read_only=False):
         self.folder = folder
         keep = preservation_policy.AnyPreservationPolicy(
             [preservation_policy.LatestN(2), preservation_policy.CustomSteps(set(kept_updates))]
@@ -36,13 +37,18 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=keep,
                 enable_async_checkpointing=False,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
         )
 
     def latest(self) -> int | None:
         """The newest checkpoint's update, or None."""
         return self._manager.latest_step()
+
+    def all(self) -> list[int]:
+        """The updates that have a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
 
     def save(self, update: int, state: Any, meta: dict) -> None:
         """Writes a pytree of arrays and keys, and a dictionary beside it.

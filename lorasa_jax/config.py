@@ -12,15 +12,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lorasa_jax import envs, paper
+from lorasa_jax import checks, envs, paper
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.policy.networks import LAYERS
+from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.values import close, listed, number, truth, typed, whole
 
 
 @dataclass(frozen=True)
 class Algo:
+    """MAPPO's numbers; see learn.ppo.Hyperparameters."""
+
     name: str
     num_envs: int
     rollout_length: int
@@ -38,22 +40,49 @@ class Algo:
 
 
 @dataclass(frozen=True)
+class Sequential(Algo):
+    """What agent-by-agent algorithms (a2po, happo) add; see learn/a2po.py."""
+
+    loop: str
+    order: str
+    trace: str
+    clip_schedule: str
+    others: str
+    others_clip: float
+    refresh: str
+    two_stage: bool
+
+
+ALGOS = {"mappo": Algo, "a2po": Sequential, "happo": Sequential}
+
+
+@dataclass(frozen=True)
 class Network:
     hidden: int
+    kind: str
     log_std: str
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run, everything decided. Steps are joint environment steps."""
+    """One run, everything decided. Steps are joint environment steps.
+
+    switch_at is where the second phase begins, or with a rule (switch_when) begins at the latest.
+    """
 
     env: dict[str, Any]
     algo: Algo
     sharing: dict[str, Any]
+    critic_sharing: str | None
     network: Network
     logger: dict[str, Any]
     total_steps: int
     switch_at: int | None
+    switch_when: str | None
+    switch_threshold: float | None
+    switch_patience: int
+    switch_margin: float
+    init_from: str | None
     seed: int
     num_seeds: int
     eval_every: int
@@ -75,13 +104,32 @@ class Config:
 
     @property
     def phase_ends(self) -> tuple[int, ...]:
-        """The update at which each phase ends."""
+        """The update at which each phase ends; the first one at the latest, if a rule decides."""
         switch = () if self.switch_at is None else (self.switch_at // self.batch,)
         return (*switch, self.num_updates)
 
     @property
+    def phase_names(self) -> tuple[str, ...]:
+        return ("pretrain", "finetune") if len(self.phase_ends) > 1 else ("train",)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    def lora_spec(self) -> LoraSpec | None:
+        """What adapters look like, where the way of sharing has any."""
+        sharing = self.sharing
+        if "rank" not in sharing:
+            return None
+        return LoraSpec(
+            sharing["rank"],
+            sharing["alpha"],
+            tuple(sharing["targets"]),
+            tuple((sharing["rank_pattern"] or {}).items()),
+            tuple((sharing["alpha_pattern"] or {}).items()),
+            sharing["bias"],
+            sharing["norms"],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         tree = dataclasses.asdict(self)
@@ -105,16 +153,16 @@ def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
 
 GROUPS = {
     "env": envs.names,
-    "algo": lambda: ("mappo",),
+    "algo": lambda: tuple(ALGOS),
     "sharing": lambda: tuple(sharing_table.TABLE),
     "logger": lambda: ("local", "wandb"),
 }
 
 
-def register() -> None:
-    """Makes every registered environment a choice of Hydra's `env` group."""
+def register(*more: str) -> None:
+    """Makes every registered environment, and `more`, a choice of Hydra's `env` group."""
     store = ConfigStore.instance()
-    for name in envs.names():
+    for name in (*envs.names(), *more):
         node = {"name": name, "agent_ids": True, "standardise": False, **envs.options(name)}
         store.store(group="env", name=name, node=node)
 
@@ -125,9 +173,8 @@ def load(overrides: list[str]) -> Config:
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
-    register()
-    for override in overrides:
-        _check_choice(override)
+    overrides = [_check_choice(override) for override in overrides]
+    register(*(o.partition("=")[2] for o in overrides if o.startswith("env=")))
     try:
         with initialize_config_module("lorasa_jax.conf", version_base="1.3"):
             raw = compose("config", overrides=overrides)
@@ -146,18 +193,29 @@ def resolve(raw: DictConfig) -> Config:
         for key, value in section.items():
             if value is None and key in cell and key != "switch_at" and key != "alpha":
                 section[key] = cell[key]
-    if "rank" in sharing:
-        _sharing(sharing)
     for key in ("agent_ids", "standardise"):
         truth(tree["env"][key], f"env.{key}")
+    network = typed(Network, network, "network.")
+    checks.network(network)
+    if "rank" in sharing:
+        checks.adapters(sharing, network.kind)
+    if "grouping" in sharing:
+        checks.clusters(sharing)
+    threshold = tree["switch_threshold"]
     config = Config(
         env=tree["env"],
-        algo=typed(Algo, algo, "algo."),
+        algo=typed(ALGOS[algo["name"]], algo, "algo."),
         sharing=sharing,
-        network=typed(Network, network, "network."),
+        critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),
+        network=network,
         logger=tree["logger"],
         total_steps=whole(tree["total_steps"], "total_steps"),
         switch_at=None,
+        switch_when=tree["switch_when"],
+        switch_threshold=None if threshold is None else number(threshold, "switch_threshold"),
+        switch_patience=whole(tree["switch_patience"], "switch_patience"),
+        switch_margin=number(tree["switch_margin"], "switch_margin"),
+        init_from=tree["init_from"],
         seed=whole(tree["seed"], "seed", least=0),
         num_seeds=whole(tree["num_seeds"], "num_seeds"),
         eval_every=whole(tree["eval_every"], "eval_every"),
@@ -170,8 +228,8 @@ def resolve(raw: DictConfig) -> Config:
     unknown = set(tree) - {f.name for f in dataclasses.fields(Config)}
     if unknown:
         raise ConfigError(f"unknown key {min(unknown)}; remove it.")
-    _check(config)
-    switch_at = _switch(config, tree["switch_at"], cell, notes)
+    checks.algorithm(config)
+    switch_at = checks.switch(config, tree["switch_at"], cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
     return dataclasses.replace(config, out=str(tree["out"] or _default_out(config)))
 
@@ -183,111 +241,22 @@ def _default_out(config):
     return f"runs/{name}-{config.algo.name}-{config.sharing['name']}-seed{config.seed}-{digest}"
 
 
-def _switch(config, value, cell, notes):
-    """The switch in steps; the paper's share of the run, on a whole update, if none is given."""
-    phases = len(sharing_table.TABLE[config.sharing["name"]](3, None).actor_phases)
-    if phases == 1:
-        if value is not None:
-            raise ConfigError(
-                f"switch_at={value} needs a second phase, which sharing={config.sharing['name']} "
-                "does not have; drop switch_at or choose ps_lora."
-            )
-        return None
-    batch, total = config.batch, config.total_steps
-    if value is None:
-        share = cell["switch_at"] / cell["total_steps"]
-        updates = min(max(round(share * config.num_updates), 1), config.num_updates - 1)
-        if updates < 1:
-            raise ConfigError(
-                f"total_steps={total} is a single update of {batch} steps, too short for "
-                f"pretraining and fine-tuning; give at least {2 * batch}."
-            )
-        if updates * batch != cell["switch_at"] or total != cell["total_steps"]:
-            notes.append(
-                f"switch_at={updates * batch:,}: the paper's share of the run "
-                f"({share:.1%}), on a whole update"
-            )
-        return updates * batch
-    steps = whole(value, "switch_at")
-    if not batch <= steps < total:
-        raise ConfigError(
-            f"switch_at={steps} must lie between one update ({batch} steps) and the last one "
-            f"before total_steps={total}."
-        )
-    if steps % batch:
-        below = max(steps // batch, 1) * batch
-        raise ConfigError(
-            f"switch_at={steps} must be a multiple of the {batch} steps of one update, "
-            f"such as {below}."
-        )
-    return steps
-
-
-def _sharing(sharing):
-    sharing["rank"] = whole(sharing["rank"], "sharing.rank")
-    alpha = sharing["rank"] if sharing["alpha"] is None else sharing["alpha"]
-    sharing["alpha"] = number(alpha, "sharing.alpha")
-    if sharing["alpha"] <= 0:
-        raise ConfigError(f"sharing.alpha={alpha} must be above 0.")
-    targets = sharing["targets"]
-    if not isinstance(targets, list) or not targets:
-        raise ConfigError(
-            f"sharing.targets={targets} must be a list of layers from {listed(LAYERS)}."
-        )
-    for target in targets:
-        if target not in LAYERS:
-            raise ConfigError(
-                f"sharing.targets holds {target}, which is no layer; choose from {listed(LAYERS)}."
-            )
-    if len(set(targets)) < len(targets):
-        raise ConfigError("sharing.targets names a layer twice; name each once.")
-
-
-def _check(config):
-    algo = config.algo
-    for key, value, accepted in (
-        ("algo.ratio", algo.ratio, ("per_dimension", "joint")),
-        ("algo.truncation", algo.truncation, ("bootstrap", "authors")),
-        ("network.log_std", config.network.log_std, ("linear", "vector")),
-    ):
-        if value not in accepted:
-            raise ConfigError(f"{key}={value} is not known; choose one of {listed(accepted)}.")
-    for key, value, low, high in (
-        ("algo.clip", algo.clip, 0.0, None),
-        ("algo.actor_lr", algo.actor_lr, 0.0, None),
-        ("algo.critic_lr", algo.critic_lr, 0.0, None),
-        ("algo.max_grad_norm", algo.max_grad_norm, 0.0, None),
-        ("algo.gamma", algo.gamma, 0.0, 1.0),
-    ):
-        if value <= low or (high is not None and value > high):
-            upper = "" if high is None else f" and at most {high:g}"
-            raise ConfigError(f"{key}={value} must be above {low:g}{upper}.")
-    if not 0.0 <= algo.gae_lambda <= 1.0:
-        raise ConfigError(f"algo.gae_lambda={algo.gae_lambda} must lie between 0 and 1.")
-    if algo.entropy_coef < 0.0:
-        raise ConfigError(f"algo.entropy_coef={algo.entropy_coef} must be at least 0.")
-    if algo.rollout_length % algo.chunk_length:
-        raise ConfigError(
-            f"algo.chunk_length={algo.chunk_length} must divide "
-            f"algo.rollout_length={algo.rollout_length}."
-        )
-    if config.total_steps % config.batch:
-        below = max(config.total_steps // config.batch, 1) * config.batch
-        raise ConfigError(
-            f"total_steps={config.total_steps} must be a multiple of the {config.batch} steps of "
-            f"one update (num_envs x rollout_length), such as {below}."
-        )
-
-
 def _check_choice(override):
-    """Refuses an unknown choice of a group before Hydra does, in our words."""
+    """Refuses an unknown choice of a group before Hydra does, in our words; else spells it well."""
     group, _, choice = override.lstrip("+~").partition("=")
-    if group in GROUPS:
-        choice = choice.strip("'\"").replace("\\", "")
-        if choice not in GROUPS[group]():
-            raise ConfigError(
-                f"{group}={choice} is not known; choose one of {listed(GROUPS[group]())}."
-            )
+    if group not in GROUPS:
+        return override
+    choice = choice.strip("'\"").replace("\\", "")
+    if group == "env":
+        choice = envs.canonical(choice) or choice
+        known = envs.canonical(choice) is not None
+    else:
+        known = choice in GROUPS[group]()
+    if not known:
+        raise ConfigError(
+            f"{group}={choice} is not known; choose one of {listed(GROUPS[group]())}."
+        )
+    return f"{group}={choice}"
 
 
 def _sentence(error, overrides):
@@ -310,10 +279,10 @@ def _sentence(error, overrides):
 
 
 def _known():
-    raw = {"total_steps", "switch_at", "seed", "num_seeds", "eval_every", "eval_episodes"}
-    raw |= {"checkpoint_every", "updates_per_call", "out", "resume", *GROUPS}
-    raw |= {f"algo.{field.name}" for field in dataclasses.fields(Algo)}
+    raw = {field.name for field in dataclasses.fields(Config)} - {"notes"}
+    raw |= {f"algo.{field.name}" for field in dataclasses.fields(Sequential)}
     raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}
-    raw |= {"sharing.rank", "sharing.alpha", "sharing.targets"}
-    raw |= {f"env.{key}" for key in ("engine", "profile", "action_order", "agent_ids")}
+    raw |= {f"sharing.{key}" for key in (*checks.ADAPTER_KEYS, *checks.CLUSTER_KEYS)}
+    raw |= {f"env.{key}" for name in GROUPS["env"]() for key in envs.options(name)}
+    raw |= {"env.agent_ids", "env.standardise"}
     return sorted(raw)

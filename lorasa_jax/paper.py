@@ -68,18 +68,35 @@ TABLES_1_2 = {
 GLOBAL = {"gamma": 0.99, "chunk_length": 10, "max_grad_norm": 10.0, "hidden": 64}
 
 # Not in the paper: environments without a cell take these, so that they train as they are.
+_RELATIVES = {name.split("_")[0]: name for name in _NAMES if not name.startswith("smac_")}
 _ELSEWHERE = {"num_envs": 25, "gae_lambda": 0.95, "batch": 4000, "eval_episodes": 10}
+
+
+def _relative(env: str) -> str | None:
+    """The paper's task whose numbers an environment takes, if any is close."""
+    if env in TASKS:
+        return env
+    family, _, rest = env.partition("_")
+    if family in ("smac", "smax"):
+        return f"smac_{rest}" if f"smac_{rest}" in TASKS else "smac_3s5z"
+    return _RELATIVES.get(family)
 
 
 def cell(env: str, algo: str, sharing: str) -> dict:
     """All hyperparameters of a cell; environments that the paper does not have get close ones.
 
-    Environments outside the tables take Ant 4x2's row for optimisation and switch a third of the
-    way. Raises ConfigError where the paper marks the cell as not applicable.
+    Other partitions of the paper's robots take that robot's numbers, and other StarCraft maps the
+    same map's or 3s5z's; other environments take Ant 4x2's row for optimisation and switch a third
+    of the way. Raises ConfigError where the paper
+    marks the cell as not applicable.
     """
-    task = TASKS.get(env, _ELSEWHERE)
-    row = env if env in TASKS else "ant_4x2"
+    related = _relative(env)
+    row = related or "ant_4x2"
+    task = TASKS[related] if related else _ELSEWHERE
     lora = sharing.endswith("_lora")
+    sequential = algo != "mappo"
+    if algo == "happo":  # not in the paper: MAPPO's numbers
+        algo = "mappo"
     if algo == "mappo":
         table = TABLE_9 if lora else TABLE_6
     else:
@@ -98,12 +115,15 @@ def cell(env: str, algo: str, sharing: str) -> dict:
         "entropy_coef": numbers["entropy_coef"],
         **GLOBAL,
     }
+    if sequential:
+        on_maps = env.startswith(("smac_", "smax_"))
+        found |= {"loop": "epoch" if on_maps else "agent", "two_stage": not on_maps}
     if lora:
-        if (algo, sharing, row) not in TABLES_1_2:
+        if (algo, sharing, row) not in TABLES_1_2 and env == row:
             raise ConfigError(
                 f"sharing={sharing} has no cell for env={env}: two agents cannot be clustered; "
                 "choose ps_lora."
             )
-        found.update(TABLES_1_2[algo, sharing, row])
+        found.update(TABLES_1_2.get((algo, sharing, row), TABLES_1_2[algo, sharing, "ant_4x2"]))
         found["alpha"] = float(found["rank"])
     return found

@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import envs, evaluate
+from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.envs.types import Discrete
-from lorasa_jax.learn import mappo, rollout, team, value_norm
-from lorasa_jax.learn.mappo import TrainState
+from lorasa_jax.learn import play as playing
+from lorasa_jax.learn import rollout, team, value_norm
+from lorasa_jax.learn.algorithms import UPDATES
+from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy import sharing
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
-from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 
 NEVER = np.iinfo(np.int32).max
@@ -51,41 +52,54 @@ class Phase:
     play: Callable
 
 
-def build_teams(config: Config) -> tuple[Team, ...]:
-    """The team of every phase: one environment, one critic, one actor scheme a phase."""
+def build_teams(
+    config: Config, clusters: tuple[int, ...] | None = None, *, apart: bool = False
+) -> tuple[Team, ...]:
+    """The team of every phase: one environment, and a scheme for actor and critic a phase.
+
+    clusters: the group of every agent, where the way of sharing needs groups. apart: every agent
+    on its own instead, whatever the configuration says.
+    """
     options = dict(config.env)
     env = envs.make(options.pop("name"), **options)
     if isinstance(env.action_space, Discrete):
         distribution = Categorical(env.action_space.n)
     else:
         distribution = SquashedGaussian(env.action_space.size, config.network.log_std)
-    shared, spec = config.sharing, None
-    if "rank" in shared:
-        spec = LoraSpec(shared["rank"], shared["alpha"], tuple(shared["targets"]))
-    schemes = sharing.TABLE[shared["name"]](env.num_agents, spec)
-    hidden, algo = config.network.hidden, config.algo
-    actor = RecurrentNetwork(distribution.heads, distribution.vectors, hidden)
-    critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, hidden)
+    named = sharing.TABLE["nps" if apart else config.sharing["name"]]
+    given = sharing.Given(env.num_agents, config.lora_spec(), clusters)
+    schemes = named.build(given)
+    critics = schemes.critic_phases
+    if config.critic_sharing is not None and not apart:
+        critics = sharing.TABLE[config.critic_sharing].build(given).actor_phases
+        critics = (*critics, *critics[-1:] * (named.phases - len(critics)))
+    network, algo = config.network, config.algo
+    actor = RecurrentNetwork(distribution.heads, distribution.vectors, network.hidden, network.kind)
+    critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, network.hidden, network.kind)
     actor_optimiser = team.adam(algo.actor_lr, algo.max_grad_norm)
     critic_optimiser = team.adam(algo.critic_lr, algo.max_grad_norm)
-    critic_role = Role(critic, schemes.critic, critic_optimiser, env.state_size)
     return tuple(
         Team(
             env,
             distribution,
-            Role(actor, scheme, actor_optimiser, env.observation_size),
-            critic_role,
+            Role(actor, actor_scheme, actor_optimiser, env.observation_size),
+            Role(critic, critic_scheme, critic_optimiser, env.state_size),
         )
-        for scheme in schemes.actor_phases
+        for actor_scheme, critic_scheme in zip(schemes.actor_phases, critics, strict=True)
     )
 
 
-def hyperparameters(config: Config) -> mappo.Hyperparameters:
-    names = mappo.Hyperparameters._fields
-    return mappo.Hyperparameters(**{name: getattr(config.algo, name) for name in names})
+def hyperparameters(config: Config) -> Hyperparameters:
+    return Hyperparameters(
+        **{
+            name: getattr(config.algo, name)
+            for name in Hyperparameters._fields
+            if hasattr(config.algo, name)
+        }
+    )
 
 
-def start(seed: jax.Array, team_: Team, hp: mappo.Hyperparameters) -> TrainState:
+def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     """A fresh team, optimisers and environments from a seed []."""
     key, actor_key, critic_key, env_key = jax.random.split(jax.random.key(seed), 4)
 
@@ -108,7 +122,8 @@ def begin(config: Config, team_: Team) -> Progress:
 
     def one(seed):
         state = start(seed, team_, hp)
-        _, report, _ = jax.eval_shape(lambda state: mappo.update(state, team_, hp), state)
+        update = UPDATES[config.algo.name]
+        _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
         zero = jnp.zeros(())
         watched = (*report, "actor parameters", "critic parameters")
         return Progress(
@@ -123,26 +138,42 @@ def begin(config: Config, team_: Team) -> Progress:
     return jax.lax.map(one, jnp.array(config.seeds, jnp.uint32))
 
 
-def switch(config: Config, team_: Team, phase: int, progress: Progress) -> Progress:
+def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
     """Into phase number `phase`: its scheme adopts the actor's weights, its optimisers are fresh.
 
-    Critic, its optimiser, value statistics, environments, recurrent states and key go on.
+    Critic, its optimiser, value statistics, environments, recurrent states and key go on; only a
+    critic that changes its scheme too is adopted like the actor.
     """
+    before, now = teams[phase - 1], teams[phase]
 
     def one(progress):
         state = progress.state
         key = jax.random.fold_in(state.key, phase)
-        banks = team_.actor.scheme.adopt(key, state.actor.banks)
-        return progress._replace(state=state._replace(actor=team.start(team_.actor, banks)))
+        actor = team.start(now.actor, now.actor.scheme.adopt(key, state.actor.banks))
+        critic = state.critic
+        if now.critic.scheme is not before.critic.scheme:
+            banks = now.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
+            critic = team.start(now.critic, banks)
+        return progress._replace(state=state._replace(actor=actor, critic=critic))
 
     return over_seeds(one, config.num_seeds)(progress)
 
 
-def advance(progress: Progress, n: jax.Array, team_: Team, hp) -> Progress:
+def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
+    """Progress as it is at the beginning of phase `index`; for its shapes."""
+    progress = begin(config, teams[0])
+    for phase in range(1, index + 1):
+        progress = switch(config, teams, phase, progress)
+    return progress
+
+
+def advance(
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=UPDATES["mappo"]
+) -> Progress:
     """Runs n updates of one seed; n is traced, so that every chunk length is one compilation."""
 
     def body(_, progress):
-        state, report, episodes = mappo.update(progress.state, team_, hp)
+        state, report, episodes = update_(progress.state, team_, hp)
         update = progress.update + 1
         watched = {
             **report,
@@ -184,16 +215,15 @@ def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
 def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
     """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
     hp, seeds = hyperparameters(config), config.num_seeds
-    names = ("pretrain", "finetune") if len(config.phase_ends) > 1 else ("train",)
 
     def play(banks_and_seed, update):
         banks, seed = banks_and_seed
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), update)
         weights = team_.actor.scheme.weights(banks)
-        return evaluate.play(key, team_, weights, episodes=config.eval_episodes)
+        return playing.play(key, team_, weights, episodes=config.eval_episodes)
 
     def run(progress, n):
-        return advance(progress, n, team_, hp)
+        return advance(progress, n, team_, hp, UPDATES[config.algo.name])
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)
@@ -203,7 +233,7 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
     compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
     compiled_play = compiled_play.lower((banks, seed_array), n).compile()
     return Phase(
-        names[index],
+        config.phase_names[index],
         config.phase_ends[index],
         compiled_run,
         lambda banks, update: compiled_play((banks, seed_array), update),

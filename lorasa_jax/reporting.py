@@ -79,7 +79,7 @@ class Reporter:
         config = self.config
         phases = " then ".join(
             f"{name} to {end * config.batch:,}"
-            for name, end in zip(_phase_names(config), config.phase_ends, strict=True)
+            for name, end in zip(config.phase_names, config.phase_ends, strict=True)
         )
         self.say(
             f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
@@ -134,6 +134,13 @@ class Reporter:
             + (f"  win rate {np.mean(wins):6.1%}" if wins else "")
             + (f"  {speed:7,.0f} steps/s" if speed else "")
         )
+
+    def mean_returns(self) -> list[tuple[int, float]]:
+        """(environment steps, evaluation return over seeds) so far."""
+        found: dict[int, list[float]] = {}
+        for row in read_metrics(self.out):
+            found.setdefault(row["env_steps"], []).append(row["eval_return"])
+        return [(steps, float(np.mean(values))) for steps, values in sorted(found.items())]
 
     def interrupted(self, signal: str, update: int) -> None:
         self.bar.stop()
@@ -244,7 +251,3 @@ def _finite(row):
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
-
-
-def _phase_names(config):
-    return ("pretrain", "finetune") if len(config.phase_ends) > 1 else ("train",)

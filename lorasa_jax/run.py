@@ -53,9 +53,15 @@ def execute(config: Config) -> dict | None:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
-    from lorasa_jax import phases, reporting, train
+    from lorasa_jax import clusters, phases, reporting, runs, train
 
-    teams = phases.build_teams(config)
+    if clusters.needed(config):
+        clusters.check(config)
+    else:
+        teams = phases.build_teams(config)
+    start = None
+    if config.init_from is not None:
+        start = runs.pretrained(config)
     out = Path(config.out)
     _claim(out, config)
     with _locked(out):
@@ -65,11 +71,16 @@ def execute(config: Config) -> dict | None:
             print(f"{out} is already finished")
             reporting.print_summary(reporting.Console(highlight=False), summary)
             return summary
+        if clusters.needed(config):
+            groups = clusters.read(out) or _inherited(config) or clusters.find(config)
+            reporting.write_whole(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
+            print(f"clusters of agents: {list(groups)}")
+            teams = phases.build_teams(config, groups)
         loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers) as reporter:
             reporter.started()
             try:
-                run = train.Run(config, teams, reporter)
+                run = train.Run(config, teams, reporter, start)
                 if not run():
                     return None
                 summary = reporting.summarise(config, run.seconds, run.parameter_counts())
@@ -80,6 +91,15 @@ def execute(config: Config) -> dict | None:
                     "kept: mend that and run the same command again."
                 ) from error
             return summary
+
+
+def _inherited(config):
+    """The clusters of the run that this one starts from."""
+    from lorasa_jax import clusters
+
+    if config.init_from is None or config.sharing["clusters"] is not None:
+        return None
+    return clusters.read(Path(config.init_from.rpartition("@")[0]))
 
 
 def _wandb(config):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import phases
+from lorasa_jax import phases, switching
 from lorasa_jax.checkpoint import Checkpoints
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
@@ -45,8 +45,10 @@ class Stop:
 class Run:
     """One training run, from its first or last checkpoint to its end or an interruption."""
 
-    def __init__(self, config: Config, teams: tuple[Team, ...], reporter):
+    def __init__(self, config: Config, teams: tuple[Team, ...], reporter, start=None):
+        """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any."""
         self.config, self.teams, self.reporter = config, teams, reporter
+        self.start = start
         kept = config.phase_ends[:-1]
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
@@ -58,13 +60,14 @@ class Run:
         index, progress = self._restore() or (0, None)
         if progress is None:
             self.reporter.rewind(-1)
-            progress = jax.jit(lambda: self._until(0))()
+            index, progress = self._begin()
         with Stop() as stop:
             phase = self._compile(index, progress)
-            if _update(progress) == 0:
+            if _update(progress) == self._first_update():
                 self._evaluate(phase, progress)
             while _update(progress) < config.num_updates and stop.signal is None:
-                if _update(progress) == phase.end:
+                last = len(self.teams) - 1
+                if _update(progress) == phase.end or (index < last and self._rule_holds(progress)):
                     index += 1
                     progress = self._switch(index, progress)
                     phase = self._compile(index, progress)
@@ -73,6 +76,7 @@ class Run:
                 if update % config.eval_every == 0 or update == phase.end:
                     progress = self._evaluate(phase, progress)
                 due = update % config.checkpoint_every == 0 or update == phase.end
+                due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
                 if due or stop.signal is not None:
                     self._save(index, progress)
             if _update(progress) < config.num_updates:
@@ -80,6 +84,35 @@ class Run:
                 return False
         self.progress = progress
         return True
+
+    def _begin(self):
+        """(phase, progress) of a fresh run."""
+        config = self.config
+        if self.start is None:
+            return 0, jax.jit(functools.partial(phases.begin, config, self.teams[0]))()
+        progress = self.start.progress
+        if self.start.config.seeds != config.seeds:
+            keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
+            progress = progress._replace(state=progress.state._replace(key=keys))
+        return 1, self._switch(1, progress)
+
+    def _first_update(self):
+        return 0 if self.start is None else self.config.switch_at // self.config.batch
+
+    def _rule_holds(self, progress) -> bool:
+        """Whether the evaluation at this update calls for the second phase."""
+        if self.config.switch_when is None:
+            return False
+        here = _update(progress) * self.config.batch
+        returns = self.reporter.mean_returns()
+        if not returns or returns[-1][0] != here:
+            return False
+        return switching.RULES[self.config.switch_when](
+            [value for _, value in returns],
+            threshold=self.config.switch_threshold,
+            patience=self.config.switch_patience,
+            margin=self.config.switch_margin,
+        )
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters of one seed's finished run, by role and bank."""
@@ -95,23 +128,18 @@ class Run:
         if update is None:
             return None
         meta = self.checkpoints.meta(update)
-        like = jax.eval_shape(lambda: self._until(meta["phase"]))
+        like = jax.eval_shape(
+            functools.partial(phases.until, self.config, self.teams, meta["phase"])
+        )
         progress = self.checkpoints.restore(update, like)
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
         self.reporter.rewind(update * self.config.batch)
         return meta["phase"], progress
 
-    def _until(self, index):
-        """Progress as it is at the beginning of phase `index`; for its shapes."""
-        progress = phases.begin(self.config, self.teams[0])
-        for phase in range(1, index + 1):
-            progress = phases.switch(self.config, self.teams[phase], phase, progress)
-        return progress
-
     def _switch(self, index, progress):
         self.reporter.switched(_update(progress) * self.config.batch)
-        enter = functools.partial(phases.switch, self.config, self.teams[index], index)
+        enter = functools.partial(phases.switch, self.config, self.teams, index)
         return jax.jit(enter)(progress)
 
     def _compile(self, index, progress):

@@ -12,7 +12,7 @@ def typed(kind, section, prefix):
     unknown = [key for key in section if key not in names]
     if unknown:
         raise ConfigError(f"unknown key {prefix}{unknown[0]}; {close(unknown[0], names)}")
-    convert = {int: whole, float: number, str: lambda value, key: str(value)}
+    convert = {int: whole, float: number, bool: truth, str: lambda value, key: str(value)}
     return kind(
         **{
             field.name: convert[field.type](section[field.name], prefix + field.name)

@@ -12,7 +12,10 @@ LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", 
 
 def test_a_bare_environment_is_the_papers_cell():
     config = configuration.load(["env=ant_4x2"])
-    assert config.sharing == {"name": "ps_lora", "rank": 8, "alpha": 8.0, "targets": list(LAYERS)}
+    assert config.sharing == {
+        "name": "ps_lora", "rank": 8, "alpha": 8.0, "targets": list(LAYERS), "rank_pattern": None,
+        "alpha_pattern": None, "bias": "none", "norms": False,
+    }  # fmt: skip
     assert (config.total_steps, config.switch_at) == (12_000_000, 4_000_000)
     algo = config.algo
     assert (algo.num_envs, algo.rollout_length, algo.chunk_length) == (25, 160, 10)
@@ -57,9 +60,9 @@ REFUSED = {
     "envv=ant_4x2": "unknown key envv; did you mean env?",
     "algo.clp=0.1": "did you mean algo.clip?",
     "+bar=2": "unknown key bar",
-    "env=ant_9x9": "choose one of ant_4x2",
-    "algo=ppo": "choose one of mappo",
-    "sharing=lora": "choose one of ps, nps, ps_lora",
+    "env=ant_9x9": "ant_4x2",
+    "algo=ppo": "choose one of mappo, a2po, happo",
+    "sharing=lora": "choose one of ps, nps, seps",
     "logger=tensorboard": "choose one of local, wandb",
     "sharing.rank=0": "sharing.rank=0 must be at least 1",
     "sharing.rank=-3": "at least 1",

@@ -1,0 +1,93 @@
+"""Which agents share a network under SePS: given, found before training, or read back."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax import envs
+from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import rollout
+from lorasa_jax.policy import grouping, sharing
+
+FILE = "clusters.json"
+
+
+def needed(config: Config) -> bool:
+    return sharing.TABLE[config.sharing["name"]].clustered
+
+
+def read(out: Path) -> tuple[int, ...] | None:
+    """The clusters that a run wrote into its folder."""
+    path = Path(out) / FILE
+    return tuple(json.loads(path.read_text())["clusters"]) if path.exists() else None
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be clustered, before anything is compiled.
+
+    Raises:
+      ConfigError: two agents, or given clusters that do not cover all agents.
+    """
+    options = dict(config.env)
+    env = envs.make(options.pop("name"), **options)
+    given = config.sharing["clusters"]
+    if given is None:
+        if env.num_agents < 3:
+            raise ConfigError(
+                f"sharing={config.sharing['name']} finds groups among 3 agents or more, and "
+                f"{config.env['name']} has {env.num_agents}; choose ps, nps or ps_lora."
+            )
+        return
+    whole = isinstance(given, list) and all(
+        isinstance(group, int) and not isinstance(group, bool) and group >= 0 for group in given
+    )
+    if not whole or len(given) != env.num_agents:
+        raise ConfigError(
+            f"sharing.clusters={given} must give a group 0, 1, ... for each of the "
+            f"{env.num_agents} agents."
+        )
+
+
+def find(config: Config) -> tuple[int, ...]:
+    """The group of every agent: as configured, or from one window of random play.
+
+    Every agent plays with a fresh network of its own, as in SePS; a batch of seeds shares the
+    clusters of its first seed. Reproducible from that seed.
+    """
+    from lorasa_jax import phases
+
+    given = config.sharing["clusters"]
+    if given is not None:
+        return grouping.renumbered(given)
+    team = phases.build_teams(config, apart=True)[0]
+    hp = phases.hyperparameters(config)
+    play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
+
+    @jax.jit
+    def experience(key):
+        state = phases.start(jnp.uint32(config.seed), team, hp)
+        _, window, _ = rollout.collect(
+            key, team, team.actor.scheme.weights(state.actor.banks),
+            team.critic.scheme.weights(state.critic.banks), state.runner,
+            length=hp.rollout_length, chunk=hp.chunk_length,
+        )  # fmt: skip
+        return jax.tree.map(rollout.merge_time, window.transitions)
+
+    steps = experience(play_key)
+    action = team.distribution.to_env(steps.action).astype(float)
+    action = action[..., None] if action.ndim == 3 else action
+    target = steps.obs[1:]
+    if config.sharing["grouping"] == "reward":
+        reward = jnp.broadcast_to(steps.reward[:-1, :, None, None], (*target.shape[:-1], 1))
+        target = jnp.concatenate([target, reward], axis=-1)
+    agents = jnp.broadcast_to(jnp.arange(team.env.num_agents), target.shape[:3])
+    parts = (agents, steps.obs[:-1], action[:-1], target)
+    data = grouping.Experience(*(x.reshape(-1, *x.shape[3:]) for x in parts))
+    # What follows the end of an episode is another's beginning.
+    ended = (steps.terminated | steps.truncated)[:-1]
+    goes_on = jnp.broadcast_to(~ended[..., None], target.shape[:3]).reshape(-1)
+    data = jax.tree.map(lambda x: x[goes_on], data)
+    return grouping.cluster(grouping.embed(train_key, data, team.env.num_agents))
