@@ -67,7 +67,7 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
     teams = phases.build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     for index in range(1, len(teams)):
-        enter = jax.jit(lambda p, i=index: phases.switch(config, teams[i], i, p))
+        enter = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))
         progress = enter(progress)
     team, hp = teams[-1], phases.hyperparameters(config)
     began = time.perf_counter()

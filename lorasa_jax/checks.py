@@ -97,20 +97,18 @@ def algorithm(config) -> None:
     algo = config.algo
     one_of(algo.ratio, "algo.ratio", ("per_dimension", "joint"))
     one_of(algo.truncation, "algo.truncation", ("bootstrap", "authors"))
-    for key, value, low, high in (
-        ("algo.clip", algo.clip, 0.0, None),
-        ("algo.actor_lr", algo.actor_lr, 0.0, None),
-        ("algo.critic_lr", algo.critic_lr, 0.0, None),
-        ("algo.max_grad_norm", algo.max_grad_norm, 0.0, None),
-        ("algo.gamma", algo.gamma, 0.0, 1.0),
-    ):
-        if value <= low or (high is not None and value > high):
-            upper = "" if high is None else f" and at most {high:g}"
-            raise ConfigError(f"{key}={value} must be above {low:g}{upper}.")
+    for name, section in (("algo", algo), ("pretrain", config.pretrain)):
+        if section is None:
+            continue
+        for key in ("clip", "actor_lr", "critic_lr"):
+            _above_zero(getattr(section, key), f"{name}.{key}")
+        if section.entropy_coef < 0.0:
+            raise ConfigError(f"{name}.entropy_coef={section.entropy_coef} must be at least 0.")
+    _above_zero(algo.max_grad_norm, "algo.max_grad_norm")
+    if not 0.0 < algo.gamma <= 1.0:
+        raise ConfigError(f"algo.gamma={algo.gamma} must be above 0 and at most 1.")
     if not 0.0 <= algo.gae_lambda <= 1.0:
         raise ConfigError(f"algo.gae_lambda={algo.gae_lambda} must lie between 0 and 1.")
-    if algo.entropy_coef < 0.0:
-        raise ConfigError(f"algo.entropy_coef={algo.entropy_coef} must be at least 0.")
     if hasattr(algo, "loop"):
         one_of(algo.loop, "algo.loop", ("agent", "epoch"))
         one_of(algo.order, "algo.order", tuple(a2po.ORDERS))

@@ -57,6 +57,17 @@ ALGOS = {"mappo": Algo, "a2po": Sequential, "happo": Sequential}
 
 
 @dataclass(frozen=True)
+class Pretrain:
+    """What the paper's tables set apart for the first of two phases (Tables 6 and 7)."""
+
+    epochs: int
+    clip: float
+    actor_lr: float
+    critic_lr: float
+    entropy_coef: float
+
+
+@dataclass(frozen=True)
 class Network:
     hidden: int
     kind: str
@@ -72,6 +83,7 @@ class Config:
 
     env: dict[str, Any]
     algo: Algo
+    pretrain: Pretrain | None
     sharing: dict[str, Any]
     critic_sharing: str | None
     network: Network
@@ -111,6 +123,12 @@ class Config:
     @property
     def phase_names(self) -> tuple[str, ...]:
         return ("pretrain", "finetune") if len(self.phase_ends) > 1 else ("train",)
+
+    def algo_of(self, phase: int) -> Algo:
+        """The algorithm's numbers in a phase; shared pretraining has some of its own."""
+        if self.pretrain is None or phase % len(self.phase_ends):
+            return self.algo
+        return dataclasses.replace(self.algo, **dataclasses.asdict(self.pretrain))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -189,6 +207,7 @@ def resolve(raw: DictConfig) -> Config:
     notes: list[str] = []
     algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
     cell = paper.cell(tree["env"]["name"], algo["name"], sharing["name"])
+    pretrain = _pretrain(tree, algo, sharing["name"])
     for section in (tree, algo, sharing, network):
         for key, value in section.items():
             if value is None and key in cell and key != "switch_at" and key != "alpha":
@@ -205,6 +224,7 @@ def resolve(raw: DictConfig) -> Config:
     config = Config(
         env=tree["env"],
         algo=typed(ALGOS[algo["name"]], algo, "algo."),
+        pretrain=pretrain,
         sharing=sharing,
         critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),
         network=network,
@@ -232,6 +252,26 @@ def resolve(raw: DictConfig) -> Config:
     switch_at = checks.switch(config, tree["switch_at"], cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
     return dataclasses.replace(config, out=str(tree["out"] or _default_out(config)))
+
+
+def _pretrain(tree, algo, sharing):
+    """The first phase's own numbers: as given, or given for the algorithm, or the paper's."""
+    given = tree["pretrain"] or {}
+    first = sharing_table.TABLE[sharing].pretraining
+    if first is None:
+        for key, value in given.items():
+            if value is not None:
+                raise ConfigError(
+                    f"pretrain.{key}={value} needs a second phase, which sharing={sharing} does "
+                    "not have; drop it or choose ps_lora."
+                )
+        return None
+    cell = paper.cell(tree["env"]["name"], algo["name"], first)
+    filled = {
+        key: next(x for x in (given.get(key), algo[key], cell[key]) if x is not None)
+        for key in (field.name for field in dataclasses.fields(Pretrain))
+    }
+    return typed(Pretrain, filled, "pretrain.")
 
 
 def _default_out(config):
@@ -281,6 +321,7 @@ def _sentence(error, overrides):
 def _known():
     raw = {field.name for field in dataclasses.fields(Config)} - {"notes"}
     raw |= {f"algo.{field.name}" for field in dataclasses.fields(Sequential)}
+    raw |= {f"pretrain.{field.name}" for field in dataclasses.fields(Pretrain)}
     raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}
     raw |= {f"sharing.{key}" for key in (*checks.ADAPTER_KEYS, *checks.CLUSTER_KEYS)}
     raw |= {f"env.{key}" for name in GROUPS["env"]() for key in envs.options(name)}

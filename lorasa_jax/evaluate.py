@@ -1,14 +1,16 @@
 """The command line for finished policies: `python -m lorasa_jax.evaluate out=RUN [key=value ...]`.
 
-Plays episodes with a run's policies and prints their results; `render=true` also leaves a video
-and an interactive page of one episode in the run's folder.
+Plays episodes with the policies of a run, or of a safetensors export, and prints their results;
+`render=true` also leaves a video and an interactive page of one episode in that folder.
 """
 
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from lorasa_jax.values import close, listed, truth, whole
 
 @dataclass(frozen=True)
 class Options:
-    """out: the run's folder; step: environment steps of a checkpoint, by default the last.
+    """out: a run's or an export's folder; step: steps of a checkpoint, by default the last.
 
     episodes per policy; seed of the episodes; sampled: draw actions instead of taking the best.
     policy: one of the run's seeds, by default all. render: write episode.<format> and
@@ -35,9 +37,23 @@ class Options:
     format: str = "mp4"
 
 
-def parse(arguments: list[str]) -> Options:
-    """Options from `key=value` words; ConfigError names what is wrong."""
-    names = [field.name for field in dataclasses.fields(Options)]
+class Subject(NamedTuple):
+    """What is evaluated: a policy for each of `seeds`.
+
+    banks(seed) are a policy's parameters, weights(banks) every agent's weights and their axes.
+    """
+
+    env: str
+    sharing: str
+    step: int
+    team: Any
+    seeds: tuple[int, ...]
+    banks: Callable[[int], Any]
+    weights: Callable[[Any], tuple[Any, Any]]
+
+
+def pairs(arguments: list[str], names: list[str]) -> dict[str, Any]:
+    """{key: value} of `key=value` words; ConfigError for other words and for keys not in names."""
     chosen = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -45,11 +61,18 @@ def parse(arguments: list[str]) -> Options:
             raise ConfigError(f"{argument} is not of the form key=value.")
         if key not in names:
             raise ConfigError(f"unknown key {key}; {close(key, names)}")
-        if key in ("sampled", "render"):
-            value = truth({"true": True, "false": False}.get(value.lower(), value), key)
-        elif key in ("step", "episodes", "seed", "policy"):
-            value = whole(value, key, least=0 if key in ("seed", "policy", "step") else 1)
         chosen[key] = value
+    return chosen
+
+
+def parse(arguments: list[str]) -> Options:
+    """Options from `key=value` words; ConfigError names what is wrong."""
+    chosen = pairs(arguments, [field.name for field in dataclasses.fields(Options)])
+    for key, value in chosen.items():
+        if key in ("sampled", "render"):
+            chosen[key] = truth({"true": True, "false": False}.get(value.lower(), value), key)
+        elif key in ("step", "episodes", "seed", "policy"):
+            chosen[key] = whole(value, key, least=0 if key in ("seed", "policy", "step") else 1)
     if not chosen.get("out"):
         raise ConfigError("give out=RUN, the folder of a run.")
     if chosen.get("format", "mp4") not in ("mp4", "gif"):
@@ -57,32 +80,60 @@ def parse(arguments: list[str]) -> Options:
     return Options(**chosen)
 
 
+def subject(options: Options) -> Subject:
+    """The policies of the run or export in `options.out`."""
+    from lorasa_jax.export.policy import CARD
+
+    found = (_of_export if (Path(options.out) / CARD).exists() else _of_run)(options)
+    if options.policy is not None and options.policy not in found.seeds:
+        raise ConfigError(
+            f"policy={options.policy} is not a seed of this run; choose from "
+            f"{listed(map(str, found.seeds))}."
+        )
+    return found if options.policy is None else found._replace(seeds=(options.policy,))
+
+
+def _of_run(options):
+    from lorasa_jax import runs
+
+    run = runs.load(options.out, options.step)
+    names = run.config.env["name"], run.config.sharing["name"]
+    weights = run.team.actor.scheme.weights
+    return Subject(*names, run.env_steps, run.team, run.config.seeds, run.actor_banks, weights)
+
+
+def _of_export(options):
+    from lorasa_jax.export.rebuild import rebuild
+
+    found = rebuild(options.out)
+    made = found.card["run"]
+    if options.step not in (None, made["step"]):
+        raise ConfigError(f"out={options.out} is an export of step {made['step']}; drop step.")
+    return Subject(
+        found.card["env"]["name"], made["sharing"]["name"], made["step"], found.team,
+        (made["seed"],), lambda seed: found.weights, lambda weights: (weights, found.axes),
+    )  # fmt: skip
+
+
 def evaluate(options: Options) -> dict:
     """Plays `options.episodes` episodes with every chosen policy; returns their results."""
     import jax
 
-    from lorasa_jax import runs
     from lorasa_jax.learn import play
 
-    run = runs.load(options.out, options.step)
-    seeds = run.config.seeds if options.policy is None else (options.policy,)
-    if options.policy is not None and options.policy not in run.config.seeds:
-        raise ConfigError(
-            f"policy={options.policy} is not a seed of this run; choose from "
-            f"{listed(map(str, run.config.seeds))}."
-        )
-    scheme = run.team.actor.scheme
+    found = subject(options)
 
     @jax.jit
     def playing(key, banks):
         return play.play(
-            key, run.team, scheme.weights(banks), episodes=options.episodes, sampled=options.sampled
-        )
+            key, found.team, found.weights(banks), episodes=options.episodes,
+            sampled=options.sampled,
+        )  # fmt: skip
 
     key = jax.random.key(options.seed)
     rows = []
-    for seed in seeds:
-        results = jax.block_until_ready(playing(key, run.actor_banks(seed)))
+    for seed in found.seeds:
+        results = jax.block_until_ready(playing(key, found.banks(seed)))
         rows.append(
             {
                 "policy": seed,
@@ -91,17 +142,18 @@ def evaluate(options: Options) -> dict:
                 **({} if results.won is None else {"win_rate": float(np.mean(results.won))}),
             }
         )
-    found = {
-        "env": run.config.env["name"],
-        "step": run.env_steps,
+    pictures = (
+        {"pictures": [str(path) for path in render(options, found)]} if options.render else {}
+    )
+    return {
+        "env": found.env,
+        "step": found.step,
         "episodes": options.episodes,
         "actions": "sampled" if options.sampled else "greedy",
         "seed": options.seed,
         "policies": rows,
+        **pictures,
     }
-    if options.render:
-        found["pictures"] = [str(path) for path in render(options, run, seeds[0])]
-    return found
 
 
 def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float]:
@@ -117,29 +169,28 @@ def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float
     }
 
 
-def render(options: Options, run, seed: int) -> list[Path]:
-    """Writes one episode of the policy as a video and as a page; returns their paths."""
+def render(options: Options, found: Subject) -> list[Path]:
+    """Writes one episode of the first policy as a video and as a page; returns their paths."""
     import jax
 
     from lorasa_jax.learn import play
 
-    if not hasattr(run.team.env, "film"):
-        raise ConfigError(f"env={run.config.env['name']} has no pictures; leave out render.")
-    scheme = run.team.actor.scheme
+    if not hasattr(found.team.env, "film"):
+        raise ConfigError(f"env={found.env} has no pictures; leave out render.")
 
     @jax.jit
     def recorded(key, banks):
-        return play.record(key, run.team, scheme.weights(banks), sampled=options.sampled)
+        return play.record(key, found.team, found.weights(banks), sampled=options.sampled)
 
-    recording = recorded(jax.random.key(options.seed), run.actor_banks(seed))
+    recording = recorded(jax.random.key(options.seed), found.banks(found.seeds[0]))
     length = int(recording.length)
     states = jax.tree.map(lambda x: np.asarray(x[: length + 1]), recording.states)
     rewards = np.asarray(recording.rewards[:length], float)
     out = Path(options.out)
     video, page = out / f"episode.{options.format}", out / "episode.html"
-    title = f"{run.config.env['name']}, {run.config.sharing['name']}, step {run.env_steps:,}"
-    run.team.env.film(states, video)
-    run.team.env.replay(states, rewards, page, title=title)
+    title = f"{found.env}, {found.sharing}, step {found.step:,}"
+    found.team.env.film(states, video)
+    found.team.env.replay(states, rewards, page, title=title)
     return [video, page]
 
 

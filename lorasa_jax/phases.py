@@ -73,29 +73,29 @@ def build_teams(
     if config.critic_sharing is not None and not apart:
         critics = sharing.TABLE[config.critic_sharing].build(given).actor_phases
         critics = (*critics, *critics[-1:] * (named.phases - len(critics)))
-    network, algo = config.network, config.algo
+    network = config.network
     actor = RecurrentNetwork(distribution.heads, distribution.vectors, network.hidden, network.kind)
     critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, network.hidden, network.kind)
-    actor_optimiser = team.adam(algo.actor_lr, algo.max_grad_norm)
-    critic_optimiser = team.adam(algo.critic_lr, algo.max_grad_norm)
-    return tuple(
-        Team(
+
+    def phase_team(phase, actor_scheme, critic_scheme):
+        algo = config.algo_of(phase)
+        optimisers = [team.adam(lr, algo.max_grad_norm) for lr in (algo.actor_lr, algo.critic_lr)]
+        return Team(
             env,
             distribution,
-            Role(actor, actor_scheme, actor_optimiser, env.observation_size),
-            Role(critic, critic_scheme, critic_optimiser, env.state_size),
+            Role(actor, actor_scheme, optimisers[0], env.observation_size),
+            Role(critic, critic_scheme, optimisers[1], env.state_size),
         )
-        for actor_scheme, critic_scheme in zip(schemes.actor_phases, critics, strict=True)
-    )
+
+    pairs = zip(schemes.actor_phases, critics, strict=True)
+    return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
 
 
-def hyperparameters(config: Config) -> Hyperparameters:
+def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
+    """The numbers of a phase, by default the last."""
+    algo = config.algo_of(phase)
     return Hyperparameters(
-        **{
-            name: getattr(config.algo, name)
-            for name in Hyperparameters._fields
-            if hasattr(config.algo, name)
-        }
+        **{name: getattr(algo, name) for name in Hyperparameters._fields if hasattr(algo, name)}
     )
 
 
@@ -118,7 +118,7 @@ def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
 
 def begin(config: Config, team_: Team) -> Progress:
     """The progress of all seeds at update 0 of the first phase."""
-    hp = hyperparameters(config)
+    hp = hyperparameters(config, 0)
 
     def one(seed):
         state = start(seed, team_, hp)
@@ -214,7 +214,7 @@ def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
 
 def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
     """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
-    hp, seeds = hyperparameters(config), config.num_seeds
+    hp, seeds = hyperparameters(config, index), config.num_seeds
 
     def play(banks_and_seed, update):
         banks, seed = banks_and_seed

@@ -15,7 +15,7 @@ from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
 from lorasa_jax.phases import Progress
-from lorasa_jax.policy import grouping
+from lorasa_jax.policy import grouping, sharing
 from lorasa_jax.values import whole
 
 
@@ -73,7 +73,8 @@ def pretrained(config: Config) -> Checkpoint:
 
 
 def _pretraining(config):
-    return config.sharing["name"].removesuffix("_lora"), config.critic_sharing
+    name = config.sharing["name"]
+    return sharing.TABLE[name].pretraining or name, config.critic_sharing
 
 
 def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:

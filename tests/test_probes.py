@@ -26,7 +26,7 @@ def learn(*overrides, updates, switch=None):
     done = 0
     for index, team in enumerate(teams):
         if index:
-            progress = jax.jit(lambda p, i=index: phases.switch(config, teams[i], i, p))(progress)
+            progress = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))(progress)
         phase = phases.compile_phase(config, index, team, progress)
         # The last quarter of the last phase is what `played` reports.
         first = (phase.end - done) * 3 // 4

@@ -36,7 +36,7 @@ def switched():
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     phase = phases.compile_phase(config, 0, teams[0], progress)
     before = phase.advance(progress, jnp.int32(3))
-    after = jax.jit(lambda p: phases.switch(config, teams[1], 1, p))(before)
+    after = jax.jit(lambda p: phases.switch(config, teams, 1, p))(before)
     return config, teams, before, after
 
 

@@ -233,11 +233,18 @@ def _seps_lora(given):
 
 
 class Named(NamedTuple):
-    """A row of the table: how to build it, its number of phases, and whether it needs clusters."""
+    """A row of the table: how to build it, what it pretrains as, and whether it needs clusters.
+
+    pretraining: the row that the first of two phases is; None where there is only one phase.
+    """
 
     build: Callable[[Given], Sharing]
-    phases: int = 1
+    pretraining: str | None = None
     clustered: bool = False
+
+    @property
+    def phases(self) -> int:
+        return 1 if self.pretraining is None else 2
 
 
 TABLE: dict[str, Named] = {
@@ -245,8 +252,8 @@ TABLE: dict[str, Named] = {
     "nps": Named(_nps),
     "seps": Named(_seps, clustered=True),
     "mtl": Named(_mtl),
-    "ps_lora": Named(_ps_lora, phases=2),
-    "seps_lora": Named(_seps_lora, phases=2, clustered=True),
+    "ps_lora": Named(_ps_lora, pretraining="ps"),
+    "seps_lora": Named(_seps_lora, pretraining="seps", clustered=True),
 }
 
 

@@ -1,0 +1,3 @@
+from lorasa_jax.export.command import main
+
+main()

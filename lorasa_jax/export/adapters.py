@@ -1,0 +1,109 @@
+"""Adapters alone, one folder an agent in PEFT's layout and words."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lorasa_jax import reporting
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.export.policy import ADAPTER_CONFIG, ADAPTER_MODEL, PREFIX, TENSORS, digest
+from lorasa_jax.export.source import Source, file_stems, named
+from lorasa_jax.export.tensors import copy_reader, store
+from lorasa_jax.policy.networks import layer_of
+from lorasa_jax.policy.sharing import entry_of
+
+USE = (
+    "policy.py: policy = with_adapters(load(EXPORT OF THE BACKBONE), FOLDER), or for one agent "
+    "weights = load_adapters(AGENT'S FOLDER, the backbone's weights)"
+)
+_BIAS = {"none": "none", "lora": "lora_only", "all": "all"}
+
+
+def write(folder: Path, source: Source) -> list[dict]:
+    """Writes <agent>/adapter_config.json and adapter_model.safetensors, and policy.py.
+
+    Returns each agent's {file, sha256}.
+
+    Raises:
+      ConfigError: the run has no adapters, or not yet.
+    """
+    if "adapters" not in source.team.actor.scheme.banks:
+        name = source.config.sharing["name"]
+        if source.config.lora_spec() is None:
+            raise ConfigError(
+                f"format=adapters needs a run with adapters, and sharing={name} has none; choose "
+                "another format."
+            )
+        raise ConfigError(
+            f"step={source.step} lies in the pretraining of {source.out}, which has no adapters "
+            "yet; give a later step, or another format."
+        )
+    copy_reader(folder)
+    agents = []
+    for i, stem in enumerate(file_stems(source)):
+        (folder / stem).mkdir()
+        adapter = jax.tree.map(np.asarray, entry_of(source.banks["adapters"], i))
+        stored = store(folder / stem, ADAPTER_MODEL, tensors(adapter))
+        config = configuration(source, i, adapter, stored["sha256"])
+        (folder / stem / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        agents.append({**stored, "file": f"{stem}/{ADAPTER_MODEL}"})
+    return agents
+
+
+def tensors(adapter: dict) -> dict[str, np.ndarray]:
+    """An agent's adapter {layer: parts} under PEFT's names: A [in, r] is `lora_A` [r, in]."""
+    return {
+        f"{PREFIX}{layer}.{TENSORS[part]}": np.ascontiguousarray(x.T, np.float32)
+        for layer, parts in adapter.items()
+        for part, x in parts.items()
+    }
+
+
+def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dict:
+    """adapter_config.json in PEFT's words; what PEFT has no word for is under `lorasa_jax`."""
+    spec = source.config.lora_spec()
+    low_rank = [layer for layer, parts in adapter.items() if "a" in parts]
+    ranks = {layer: spec.rank_of(layer_of(layer)) for layer in low_rank}
+    # Rounded: alpha is kept as alpha / rank.
+    alphas = {
+        layer: round(spec.scaling(layer_of(layer)) * rank, 9) for layer, rank in ranks.items()
+    }
+    alpha = float(spec.rank if spec.alpha is None else spec.alpha)
+    backbone = source.team.actor.scheme.banks["net"].index[agent]
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": backbone_run(source),
+        "r": spec.rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "target_modules": low_rank,
+        "rank_pattern": {layer: rank for layer, rank in ranks.items() if rank != spec.rank},
+        "alpha_pattern": {layer: value for layer, value in alphas.items() if value != alpha},
+        "bias": _BIAS[spec.bias],
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "use_rslora": False,
+        "lorasa_jax": {
+            "agent": source.team.env.agents[agent],
+            "full_modules": [layer for layer, parts in adapter.items() if "full" in parts],
+            "norms": spec.norms,
+            "backbone": backbone,
+            "backbone_sha256": digest(named(entry_of(source.banks["net"], backbone))),
+            "sha256": sha256,
+        },
+    }
+
+
+def backbone_run(source: Source) -> str:
+    """RUN@STEP of the checkpoint whose weights the adapters are for."""
+    if source.config.init_from is not None:
+        return source.config.init_from
+    pretraining = [
+        row["env_steps"]
+        for row in reporting.read_metrics(Path(source.out))
+        if row["phase"] == "pretrain"
+    ]
+    return f"{source.out}@{max(pretraining, default=source.config.switch_at)}"

@@ -1,0 +1,121 @@
+"""The command line: `python -m lorasa_jax.export out=RUN [key=value ...]`."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.evaluate import pairs
+from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
+from lorasa_jax.export.policy import CARD
+from lorasa_jax.values import listed, whole
+
+
+@dataclass(frozen=True)
+class Options:
+    """out: the run's folder; step: environment steps of a checkpoint, by default the run's end.
+
+    policy: one of the run's seeds, needed where it has several. format: see FORMATS. to: the new
+    folder, by default RUN/exports/<format>-seed<seed>-step<step>.
+    """
+
+    out: str
+    step: int | None = None
+    policy: int | None = None
+    format: str = "safetensors"
+    to: str | None = None
+
+
+class Format(NamedTuple):
+    """write(folder, source) -> a dictionary an agent; use: how to call what it wrote."""
+
+    write: Callable[[Path, source.Source], list[dict]]
+    use: str
+
+
+FORMATS = {
+    "safetensors": Format(tensors.write, tensors.USE),
+    "stablehlo": Format(stablehlo.write, stablehlo.USE),
+    "onnx": Format(graph.write, graph.USE),
+    "adapters": Format(adapters.write, adapters.USE),
+}
+
+
+def parse(arguments: list[str]) -> Options:
+    """Options from `key=value` words; ConfigError names what is wrong."""
+    chosen = pairs(arguments, [field.name for field in dataclasses.fields(Options)])
+    for key in chosen.keys() & {"step", "policy"}:
+        chosen[key] = whole(chosen[key], key, least=0)
+    if not chosen.get("out"):
+        raise ConfigError("give out=RUN, the folder of a run.")
+    if chosen.get("format", "safetensors") not in FORMATS:
+        raise ConfigError(
+            f"format={chosen['format']} is not known; choose one of {listed(FORMATS)}."
+        )
+    return Options(**chosen)
+
+
+def export(options: Options) -> Path:
+    """Writes the policy that `options` choose, and returns its folder.
+
+    Raises:
+      ConfigError: the run, the checkpoint or the folder is not as it must be.
+    """
+    found = source.read(options.out, options.step, options.policy)
+    name = f"{options.format}-seed{found.seed}-step{found.step}"
+    folder = Path(options.to or Path(options.out) / "exports" / name)
+    save(found, options.format, folder)
+    return folder
+
+
+def save(found: source.Source, kind: str, folder: Path) -> None:
+    """Writes a policy in format `kind` into a new folder, whole or not at all."""
+    with whole_folder(folder) as part:
+        agents = FORMATS[kind].write(part, found)
+        card = source.card(found, agents, kind, FORMATS[kind].use)
+        (part / CARD).write_text(json.dumps(card, indent=2) + "\n")
+
+
+@contextmanager
+def whole_folder(folder: Path):
+    """A folder to write into, which is renamed to `folder` if all went well, and else vanishes.
+
+    Raises:
+      ConfigError: `folder` holds something already, or the disk refuses.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists already; remove it, or choose another to=DIR.")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        part.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit code 0, or 2 where something was refused."""
+    from rich.console import Console
+
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        folder = export(options)
+    except ConfigError as error:
+        print(f"lorasa_jax.export: {error}", file=sys.stderr)
+        sys.exit(2)
+    console = Console(highlight=False)
+    console.print(f"{options.format} of {options.out}: {folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,152 @@
+"""What is exported: one seed's policy at a checkpoint, every agent's weights, and its card."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import yaml
+
+import lorasa_jax
+from lorasa_jax import runs
+from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.export.policy import FORMAT_VERSION
+from lorasa_jax.learn.team import Team
+from lorasa_jax.policy.distributions import Categorical
+from lorasa_jax.policy.networks import EPSILON, HEAD
+from lorasa_jax.reporting import SUMMARY
+from lorasa_jax.values import listed
+
+
+class Source(NamedTuple):
+    """One of a run's policies: banks are the actor's, of one seed; step is in environment steps."""
+
+    out: str
+    config: Config
+    team: Team
+    banks: dict[str, Any]
+    phase: int
+    seed: int
+    step: int
+
+
+def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
+    """The policy of `seed` in the run `out`, at its end or at the checkpoint of `step`.
+
+    Raises:
+      ConfigError: there is no such checkpoint or seed, or the run goes on and no step is given.
+    """
+    try:
+        run = runs.load(out, step)
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(
+            f"{out}/config.yaml is not whole; it is no run's file any more."
+        ) from error
+    config = run.config
+    if step is None and not (Path(out) / SUMMARY).exists():
+        raise ConfigError(
+            f"out={out} is unfinished, at step {run.env_steps} of {config.total_steps}; let it "
+            f"finish, or give step={run.env_steps}."
+        )
+    seeds = listed(map(str, config.seeds))
+    if seed is None and config.num_seeds > 1:
+        raise ConfigError(
+            f"out={out} holds a policy for each of the seeds {seeds}; add policy=SEED."
+        )
+    seed = config.seed if seed is None else seed
+    if seed not in config.seeds:
+        raise ConfigError(f"policy={seed} is not a seed of this run; choose from {seeds}.")
+    return Source(out, config, run.team, run.actor_banks(seed), run.phase, seed, run.env_steps)
+
+
+def agent_trees(source: Source) -> list[dict]:
+    """Every agent's merged weights (paper, Algorithm 3), as numpy trees of the network."""
+    weights, axes = source.team.actor.scheme.weights(source.banks)
+    weights = jax.tree.map(np.asarray, weights)
+
+    def of(agent):
+        return jax.tree.map(
+            lambda axis, x: x if axis is None else x[agent],
+            axes,
+            weights,
+            is_leaf=lambda axis: axis is None,
+        )
+
+    return [of(agent) for agent in range(source.team.env.num_agents)]
+
+
+def named(tree: dict) -> dict[str, np.ndarray]:
+    """A network's tree as {`layer.part` or `vector`: array}."""
+    found = {}
+    for layer, value in tree.items():
+        parts = (
+            {f"{layer}.{part}": x for part, x in value.items()} if isinstance(value, dict) else {}
+        )
+        found.update(parts or {layer: value})
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in sorted(found.items())}
+
+
+def file_stems(source: Source) -> list[str]:
+    """A file's name for every agent."""
+    return [re.sub(r"[^\w.-]", "_", agent) for agent in source.team.env.agents]
+
+
+def has_masks(source: Source) -> bool:
+    """Whether the best action depends on which ones are legal."""
+    return isinstance(source.team.distribution, Categorical)
+
+
+def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, Any]:
+    """policy.json: all that a reader must know who has nothing but the folder.
+
+    agents: a dictionary a file; kind: the format; use: how its files are called.
+    """
+    config, team = source.config, source.team
+    network, distribution = team.actor.network, team.distribution
+    heads = {out: f"{HEAD}_{out}" if i else HEAD for i, out in enumerate(network.heads)}
+    action = {"kind": "discrete", "n": distribution.n} if has_masks(source) else {
+        "kind": "continuous", "size": distribution.size, "log_std": distribution.log_std,
+    }  # fmt: skip
+    return {
+        "format": kind,
+        "format_version": FORMAT_VERSION,
+        "use": use,
+        "lorasa_jax": lorasa_jax.__version__,
+        "env": dict(config.env),
+        "agents": [
+            {"name": name, **agent} for name, agent in zip(team.env.agents, agents, strict=True)
+        ],
+        "observation_size": team.env.observation_size,
+        "action": action,
+        "network": {
+            "kind": network.kind,
+            "hidden": network.hidden,
+            "carry_size": network.carry_size,
+            "epsilon": EPSILON,
+            "heads": heads,
+            "vectors": list(network.vectors),
+        },
+        "parameters": {name: list(x.shape) for name, x in named(agent_trees(source)[0]).items()},
+        "run": {
+            "out": source.out,
+            "algo": config.algo.name,
+            "sharing": config.sharing,
+            "phase": config.phase_names[source.phase],
+            "seed": source.seed,
+            "step": source.step,
+        },
+    }
+
+
+def package(name: str, kind: str):
+    """Imports what a format needs beside this library; ConfigError says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"format={kind} needs the package {name}, which is not installed; "
+            f"pip install {name}, or choose another format."
+        ) from error

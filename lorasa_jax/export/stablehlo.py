@@ -1,0 +1,52 @@
+"""One agent's step as StableHLO, serialised by jax.export: to load it takes jax alone."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, package
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+USE = (
+    "step = jax.export.deserialize(bytes of an agent's file).call; "
+    "carry, outputs = step(carry [batch, carry], obs [batch, observation], first [batch] bool, "
+    "and for discrete actions legal [batch, actions] bool); outputs['action'] is the best action"
+)
+
+
+def write(folder: Path, source: Source) -> list[dict]:
+    """Writes <agent>.stablehlo; returns each agent's {file}."""
+    package("flatbuffers", "stablehlo")
+    agents = []
+    for stem, tree in zip(file_stems(source), agent_trees(source), strict=True):
+        file = f"{stem}.stablehlo"
+        (folder / file).write_bytes(bytes(exported(source, tree).serialize()))
+        agents.append({"file": file})
+    return agents
+
+
+def exported(source: Source, tree: dict) -> jax_export.Exported:
+    """(carry, obs, first[, legal]) -> (carry, {action, and the network's outputs}) of one agent.
+
+    The leading axis of all is a batch of any size; the weights are constants of the function.
+    """
+    network, distribution = source.team.actor.network, source.team.distribution
+
+    def step(carry, obs, first, legal=None):
+        carry, outputs = network.apply({"params": tree}, carry, obs[None], first[None])
+        outputs = {name: x[0] for name, x in outputs.items()}
+        action = distribution.to_env(distribution.mode(outputs, legal))
+        return carry, {"action": action, **outputs}
+
+    (batch,) = jax_export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct
+    arguments = [
+        shape((batch, network.carry_size), jnp.float32),
+        shape((batch, source.team.env.observation_size), jnp.float32),
+        shape((batch,), jnp.bool_),
+    ]
+    if has_masks(source):
+        arguments.append(shape((batch, distribution.n), jnp.bool_))
+    return jax_export.export(jax.jit(step), platforms=PLATFORMS)(*arguments)
