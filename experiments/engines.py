@@ -31,6 +31,7 @@ from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.rollout import choose
+from lorasa_jax.reporting import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 9
@@ -106,7 +107,7 @@ def rollout(env, num_envs: int, steps: int, *, record: bool = False):
 
 
 def replay(env, num_envs: int, inputs):
-    """The recorded inputs through MuJoCo's threaded batch, nothing else."""
+    """The recorded inputs through MuJoCo's threaded batch, nothing else; gives the last qpos."""
     model = load_model(env.robot)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     batch = Batch(model, num_envs, 0)
@@ -123,6 +124,7 @@ def replay(env, num_envs: int, inputs):
             for live, value in zip(fields, row, strict=True):
                 live[:] = value
             batch.step(nstep=env.robot.frame_skip)
+        return np.array(fields[0])
 
     return run
 
@@ -169,24 +171,44 @@ def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
     return cell
 
 
-def measure(robots, engines, batches, progress=print) -> dict:
+def measure(robots, engines, batches, done=(), progress=print):
+    """Yields all cells so far after each new one; those in `done` are not measured again."""
+    known = {(cell.robot, cell.engine, cell.batch): cell for cell in done}
     cells = []
     for robot in robots:
         for engine in engines:
             guess = 3e-4 if engine == "native" else 5e-3
             for batch in batches:
-                cell = measure_cell(robot, engine, batch, guess)
+                cell = known.get((robot, engine, batch))
+                if cell is None:
+                    cell = measure_cell(robot, engine, batch, guess)
+                    progress(describe(cell))
                 if cell.steps_per_second:
                     guess = 1 / cell.steps_per_second
                 cells.append(cell)
-                progress(describe(cell))
+                yield cells
+
+
+def described(command: str, cells: list[Cell]) -> dict:
+    """The table with the machine it was measured on."""
     return {
+        "command": command,
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
         "python": platform.python_version(),
         "cells": [dataclasses.asdict(cell) for cell in cells],
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
+
+
+def finished(path: Path, like: dict) -> list[Cell]:
+    """The cells of an earlier call of the same command on the same kind of machine."""
+    if not path.exists():
+        return []
+    there = json.loads(path.read_text())
+    if any(there[key] != like[key] for key in ("command", "device", "versions")):
+        return []
+    return [Cell(**cell) for cell in there["cells"]]
 
 
 def describe(cell: Cell) -> str:
@@ -235,7 +257,10 @@ def markdown(result: dict) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """arguments: `physics=...` and optionally `engines=`, `batches=`, `name=` of the results."""
+    """arguments: `physics=...` and optionally `engines=`, `batches=`, `name=` of the results.
+
+    Every cell is kept as soon as it is measured; the same command again goes on where it stopped.
+    """
     chosen = {"engines": "native,mjx", "batches": ",".join(map(str, BATCHES)), "name": "engines"}
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -246,20 +271,26 @@ def main(arguments: list[str]) -> None:
     for robot in robots:
         if robot not in TASKS:
             raise ConfigError(f"physics={robot} is not known; choose from {', '.join(TASKS)}.")
-    if not all(number.isdigit() for number in chosen["batches"].split(",")):
+    for engine in chosen["engines"].split(","):
+        envs.make(TASKS[robots[0]], engine=engine)  # refuses what is not there
+    batches = chosen["batches"].split(",")
+    if not all(number.isdigit() and int(number) for number in batches):
         raise ConfigError(f"batches={chosen['batches']} must be whole numbers with commas.")
     console = Console()
-    result = measure(
+    command = " ".join(["python -m experiments.speed", *arguments])
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{chosen['name']}.json"
+    for cells in measure(
         robots,
         chosen["engines"].split(","),
-        [int(number) for number in chosen["batches"].split(",")],
+        [int(number) for number in batches],
+        finished(path, described(command, [])),
         progress=lambda line: console.print(line, highlight=False),
-    )
-    result = {"command": " ".join(["python -m experiments.speed", *arguments]), **result}
+    ):
+        result = described(command, cells)
+        write_whole(path, json.dumps(result, indent=2) + "\n")
+        write_whole(path.with_suffix(".md"), markdown(result))
     table = Table(*HEADERS)
     for row in rows_of(result):
         table.add_row(*row)
     console.print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{chosen['name']}.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / f"{chosen['name']}.md").write_text(markdown(result))

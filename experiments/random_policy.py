@@ -1,7 +1,7 @@
 """A random policy on both engines: do episode lengths and returns have one distribution?
 
     python -m experiments.random_policy [robots=hopper,walker2d,ant,humanoid] [episodes=2000]
-        [engines=native,mjx] [horizon=200]
+        [horizon=200]
 
 Torques are uniform; episodes end by themselves or after `horizon` steps. Single trajectories of
 the engines part after a few steps, since contacts amplify the last bit; distributions must not.
@@ -26,6 +26,7 @@ from lorasa_jax import envs
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.rollout import choose
 from lorasa_jax.reporting import write_whole
+from lorasa_jax.values import whole
 
 RESULTS = Path(__file__).parent / "results"
 SIDE_BY_SIDE = 250
@@ -63,10 +64,13 @@ def episodes(env, count: int, horizon: int, seed: int) -> tuple[np.ndarray, np.n
     return lengths[:count], returns[:count]
 
 
-def compare(robot: str, engines: list[str], count: int, horizon: int) -> dict:
+ENGINES = ("native", "mjx")
+
+
+def compare(robot: str, count: int, horizon: int) -> dict:
     """Both engines' statistics, and the tests between them; engines start from other seeds."""
     found, samples = {"episodes": count, "horizon": horizon}, {}
-    for i, engine in enumerate(engines):
+    for i, engine in enumerate(ENGINES):
         began = time.perf_counter()
         env = envs.make(TASKS[robot], engine=engine)
         samples[engine] = episodes(env, count, horizon, seed=i)
@@ -74,12 +78,11 @@ def compare(robot: str, engines: list[str], count: int, horizon: int) -> dict:
         for name, values in zip(("length", "return"), samples[engine], strict=True):
             row[f"{name}_mean"], row[f"{name}_std"] = float(values.mean()), float(values.std())
         found[engine] = row
-    if len(engines) == 2:
-        for i, name in enumerate(("length", "return")):
-            one, other = (samples[engine][i] for engine in engines)
-            error = np.sqrt(one.var() / len(one) + other.var() / len(other))
-            found[f"{name}_p"] = float(stats.ks_2samp(one, other).pvalue)
-            found[f"{name}_z"] = float((one.mean() - other.mean()) / error) if error else 0.0
+    for i, name in enumerate(("length", "return")):
+        one, other = (samples[engine][i] for engine in ENGINES)
+        error = np.sqrt(one.var() / len(one) + other.var() / len(other))
+        found[f"{name}_p"] = float(stats.ks_2samp(one, other).pvalue)
+        found[f"{name}_z"] = float((one.mean() - other.mean()) / error) if error else 0.0
     return found
 
 
@@ -105,10 +108,7 @@ def markdown(result: dict) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    chosen = {
-        "robots": "hopper,walker2d,ant,humanoid", "episodes": "2000", "engines": "native,mjx",
-        "horizon": "200",
-    }  # fmt: skip
+    chosen = {"robots": "hopper,walker2d,ant,humanoid", "episodes": "2000", "horizon": "200"}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in chosen:
@@ -121,16 +121,14 @@ def main(arguments: list[str]) -> None:
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
     }
-    wanted = {"episodes": int(chosen["episodes"]), "horizon": int(chosen["horizon"])}
+    wanted = {key: whole(chosen[key], key) for key in ("episodes", "horizon")}
     for robot in chosen["robots"].split(","):
         if robot not in TASKS:
             raise ConfigError(f"robots={robot} is not known; choose from {', '.join(TASKS)}.")
         done = result["robots"].get(robot, {})
         if {key: done.get(key) for key in wanted} == wanted:
             continue
-        result["robots"][robot] = compare(
-            robot, chosen["engines"].split(","), wanted["episodes"], wanted["horizon"]
-        )
+        result["robots"][robot] = compare(robot, wanted["episodes"], wanted["horizon"])
         print(robot, json.dumps(result["robots"][robot]), flush=True)
         write_whole(path, json.dumps(result, indent=2) + "\n")
         write_whole(path.with_suffix(".md"), markdown(result))

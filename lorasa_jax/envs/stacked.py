@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import sys
 
 from lorasa_jax.errors import ConfigError
 
@@ -11,13 +12,26 @@ from lorasa_jax.errors import ConfigError
 def upstream(module: str = "jaxmarl"):
     """Imports `jaxmarl` or one of its modules, which takes seconds the first time.
 
-    It prints while it is imported, and puts back the interpreter's first stdout and stderr;
-    neither reaches the caller.
+    It prints while it is imported, and puts back the interpreter's first stdout and stderr, so
+    that those must be others meanwhile; neither reaches the caller.
 
     Raises:
       ConfigError: JaxMARL is not installed.
     """
     if importlib.util.find_spec("jaxmarl") is None:
         raise ConfigError("this environment needs the package jaxmarl, which is not installed.")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with _quiet():
         return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _quiet():
+    names = ("stdout", "stderr", "__stdout__", "__stderr__")
+    before = {name: getattr(sys, name) for name in names}
+    for name in names:
+        setattr(sys, name, io.StringIO())
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)

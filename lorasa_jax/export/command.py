@@ -70,7 +70,7 @@ def export(options: Options) -> Path:
     """
     found = source.read(options.out, options.step, options.policy)
     name = f"{options.format}-seed{found.seed}-step{found.step}"
-    folder = Path(options.to or Path(options.out) / "exports" / name)
+    folder = Path(options.to or Path(options.out, "exports", name)).absolute()
     save(found, options.format, folder)
     return folder
 
@@ -90,7 +90,7 @@ def whole_folder(folder: Path):
     Raises:
       ConfigError: `folder` holds something already, or the disk refuses.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if _occupied(folder):
         raise ConfigError(f"{folder} exists already; remove it, or choose another to=DIR.")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
@@ -105,6 +105,13 @@ def whole_folder(folder: Path):
         raise ConfigError(f"{folder} cannot be written ({error.strerror}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _occupied(folder):
+    try:
+        return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    except OSError:  # what cannot be looked into is not ours to replace
+        return True
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -41,10 +41,8 @@ def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
     """
     try:
         run = runs.load(out, step)
-    except (yaml.YAMLError, AttributeError) as error:
-        raise ConfigError(
-            f"{out}/config.yaml is not whole; it is no run's file any more."
-        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{out}/config.yaml cannot be read; it is not whole YAML.") from error
     config = run.config
     if step is None and not (Path(out) / SUMMARY).exists():
         raise ConfigError(

@@ -8,7 +8,7 @@ from jax import export as jax_export
 
 from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, package
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 USE = (
     "step = jax.export.deserialize(bytes of an agent's file).call; "
     "carry, outputs = step(carry [batch, carry], obs [batch, observation], first [batch] bool, "

@@ -47,6 +47,12 @@ def assert_one_sentence(refusal):
         ("ant_4x2", {"k": 3}, ("env.k=3", "0 to 2")),
         ("halfcheetah_6x1", {"k": 6}, ("env.k=6", "0 to 5")),
         ("hopper_3x1", {"k": 3}, ("env.k=3", "0 to 2")),
+        ("ant_4x2", {"k": 1, "full_observation": True}, ("env.k=1", "full_observation=false")),
+        ("humanoid_9_8", {"k": 9}, ("env.k=9", "full_observation=false")),
+        (
+            "humanoid_9_8", {"global_categories": ["qpos"]},
+            ("env.global_categories", "full_observation=false"),
+        ),
         ("ant_4x2", {"k": 1.0}, ("env.k=1.0", "whole number")),
         ("ant_4x2", {"k": "1"}, ("env.k=1", "whole number")),
         ("ant_4x2", {"k": True}, ("env.k=True", "whole number")),
@@ -55,7 +61,7 @@ def assert_one_sentence(refusal):
         ("ant_4x2", {"global_categories": 3}, ("env.global_categories=3", "qpos, qvel")),
         ("probe_memory", {"engine": "native"}, ("env.engine", "probe_memory", "none")),
     ],
-)
+)  # fmt: skip
 def test_refusals_name_what_is_accepted(name, options, accepted):
     with pytest.raises(ConfigError) as refusal:
         envs.make(name, **{"engine": "native", **options} if "ant" in name else options)
@@ -117,6 +123,7 @@ CHEETAH = robot("halfcheetah", "lorasa").joints
         (((*CHEETAH, "bshin"),), ("bshin", "assigned twice")),
         ((("hip_1",), CHEETAH), ("hip_1 is no joint of halfcheetah", *CHEETAH)),
         ((), ("bfoot", "to no agent")),
+        ((CHEETAH, ()), ("an agent of halfcheetah drives no joint",)),
     ],
 )
 def test_partitions_give_every_joint_to_one_agent(agents, words):

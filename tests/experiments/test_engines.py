@@ -22,11 +22,13 @@ def test_the_engine_alone_replays_the_rollouts_own_inputs():
     function, arguments = engines.rollout(env, 3, 6, record=True)
     physics, actions = function(*arguments)[1]
     assert physics.qpos.shape == (6, 3, 6) and actions.shape == (6, 3, 3, 1)
-    engines.replay(env, 3, (physics, actions))()
+    first = jax.tree.map(lambda x: x[:5], (physics, actions))
+    replayed = engines.replay(env, 3, first)()
     step = jax.vmap(lambda physics, ctrl: env.stepper.step(physics, ctrl)[0])
     before = jax.tree.map(lambda x: x[4], physics)
     after = step(before, np.asarray(actions[4, :, :, 0])[:, np.argsort(env.action_index[:, 0])])
     np.testing.assert_allclose(after.qpos, physics.qpos[5], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(replayed, physics.qpos[5], rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_that_takes_too_long_is_not_measured():
@@ -47,6 +49,10 @@ def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
     for cell in result["cells"]:
         assert cell["steps_per_second"] > 0 and cell["raw_steps_per_second"] > 0
         assert cell["compile_seconds"] > 0 and cell["memory_mib"] > 0
+    # The same command again measures nothing.
+    monkeypatch.setattr(engines, "measure_cell", None)
+    engines.main(["physics=hopper", "engines=native", "batches=2,4"])
+    assert json.loads((tmp_path / "engines.json").read_text())["cells"] == result["cells"]
     text = (tmp_path / "engines.md").read_text()
     assert "| hopper | native | 2 |" in text and "physics=hopper" in text
 
@@ -56,6 +62,8 @@ def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
     [
         (["physics=dog"], "physics=dog is not known; choose from"),
         (["physics=all", "batches=few"], "must be whole numbers"),
+        (["physics=all", "batches=0"], "must be whole numbers"),
+        (["physics=all", "engines=bullet"], "choose one of auto, native, mjx, warp"),
         (["physics=all", "speed=high"], "speed is not a key here"),
     ],
 )

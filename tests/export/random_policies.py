@@ -30,7 +30,7 @@ def random_source(*overrides: str, phase: int = -1, seed: int = 0) -> Source:
 class Steps:
     """A few steps of three environments, two of which begin another episode on the way."""
 
-    def __init__(self, source: Source, time: int = 5, envs: int = 3):
+    def __init__(self, source: Source, time: int = 4, envs: int = 3):
         rng = np.random.default_rng(1)
         env = source.team.env
         shape = (time, envs, env.num_agents)

@@ -74,6 +74,12 @@ def make(
     partitions.check(partition, robot.joints)
     if full_observation is None:
         full_observation = partition.full_observation and profile == "lorasa"
+    for option, value in (("k", k), ("global_categories", global_categories)):
+        if full_observation and value is not None:
+            raise ConfigError(
+                f"env.{option}={value} means nothing where every agent sees the whole state; "
+                "drop it or set env.full_observation=false."
+            )
     # The engines set options of their own on their model; the environment keeps a clean one.
     stepper = _stepper(engine, load_model(robot), robot.frame_skip, derived_fields(robot))
     return MultiAgentMujoco(

@@ -25,8 +25,6 @@ class MjxStepper:
     Models that ask for the PGS solver (the humanoids) run with Newton here, which MJX has.
     """
 
-    impl = "jax"
-
     def __init__(self, model: mujoco.MjModel, frame_skip: int, derived: tuple[str, ...] = ()):
         # The solver stops at its tolerance, which all robots reach within these bounds.
         model.opt.iterations = 8
@@ -67,14 +65,16 @@ class MjxStepper:
 
 
 class WarpStepper(MjxStepper):
-    """MJX on NVIDIA's Warp kernels: float32, CUDA only. Contacts and rows are pre-allocated.
+    """MJX on NVIDIA's Warp kernels: float32, CUDA only.
+
+    Contacts are allocated beforehand for all robots of a batch together, rows of constraints for
+    each: enough for `most_robots` at a time; beyond that Warp drops contacts and says so.
 
     Raises:
-      ConfigError: warp is not installed or there is no CUDA device.
+      ConfigError: warp is not installed, there is no CUDA device, or the task needs contact forces.
     """
 
-    impl = "warp"
-    contacts_per_robot, rows_per_robot = 64, 256
+    most_robots = 4096
 
     def _prepare(self, model):
         if importlib.util.find_spec("warp") is None:
@@ -87,12 +87,18 @@ class WarpStepper(MjxStepper):
                 "env.engine=warp needs a CUDA device, and JAX sees none; choose env.engine=native "
                 "or mjx."
             )
-        self._model = mjx.put_model(model, impl=self.impl)
+        if "cfrc_ext" in self._derived:
+            raise ConfigError(
+                "env.engine=warp gives no contact forces, which profile gymnasium needs here; "
+                "choose env.engine=mjx or env.profile=lorasa."
+            )
+        contacts = max(64, 2 * model.ngeom)
+        self._model = mjx.put_model(model, impl="warp")
         self._rest = mjx.make_data(
             model,
-            impl=self.impl,
-            naconmax=self.contacts_per_robot,
-            njmax=self.rows_per_robot,
+            impl="warp",
+            naconmax=self.most_robots * contacts,
+            njmax=4 * contacts + 2 * model.njnt,  # four edges a friction cone, two limits a joint
         )
 
 
@@ -167,5 +173,8 @@ def _mend_collisions():
     """Puts the C engine's geometry into MJX's table of colliders, for all of the process."""
     table = collision_driver._COLLISION_FUNC
     if not table.keys() >= _MENDED.keys():
-        raise ImportError("MJX keeps its colliders elsewhere; install the pinned mujoco-mjx.")
+        raise ConfigError(
+            "the installed mujoco-mjx keeps its colliders elsewhere; install the one in "
+            "constraints.txt."
+        )
     table.update(_MENDED)

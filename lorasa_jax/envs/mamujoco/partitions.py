@@ -112,8 +112,11 @@ def check(partition_: Partition, joints: tuple[str, ...]) -> None:
     """Every joint of the robot is driven by exactly one agent.
 
     Raises:
-      ConfigError: naming the first joint that is unknown, driven twice, or not at all.
+      ConfigError: naming the first joint that is unknown, driven twice, or not at all; an agent
+        without joints.
     """
+    if not all(partition_.agents):
+        raise ConfigError(f"an agent of {partition_.robot} drives no joint; give it one.")
     driven = [joint for agent in partition_.agents for joint in agent]
     for joint in driven:
         if joint not in joints:

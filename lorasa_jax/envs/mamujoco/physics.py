@@ -56,12 +56,17 @@ def load_model(robot: Robot) -> mujoco.MjModel:
     before; all margins of a model are equal, so that half of each gives the old contacts back.
 
     Raises:
-      ConfigError: the installed gymnasium carries another model file.
+      ConfigError: the installed gymnasium carries another model file, or none.
     """
     if robot.build is not None:
         model = robot.build()
     else:
         path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / robot.xml
+        if not path.exists():
+            raise ConfigError(
+                f"the installed gymnasium has no {robot.xml}; install the versions in "
+                "constraints.txt."
+            )
         text = path.read_bytes()
         if not hashlib.sha256(text).hexdigest().startswith(robot.sha256):
             raise ConfigError(

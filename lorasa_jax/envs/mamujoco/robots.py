@@ -18,8 +18,6 @@ import mujoco
 from lorasa_jax.envs.mamujoco import segments
 from lorasa_jax.envs.mamujoco.rewards import Contact, Control, Distance, Forward, Height, Survive
 
-PROFILES = ("lorasa", "gymnasium")
-
 
 class Span(NamedTuple):
     """Entries start ... stop of a field of the physics, flattened; stop None is its end."""
