@@ -123,6 +123,12 @@ def algorithm(config) -> None:
             f"algo.chunk_length={algo.chunk_length} must divide "
             f"algo.rollout_length={algo.rollout_length}."
         )
+    sequences = config.batch // algo.chunk_length
+    if sequences % getattr(algo, "minibatches", 1):
+        raise ConfigError(
+            f"algo.minibatches={algo.minibatches} must divide the {sequences} sequences of an "
+            "update (num_envs x rollout_length / chunk_length)."
+        )
     if config.total_steps % config.batch:
         below = max(config.total_steps // config.batch, 1) * config.batch
         raise ConfigError(

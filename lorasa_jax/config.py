@@ -21,7 +21,7 @@ from lorasa_jax.values import close, listed, number, truth, typed, whole
 
 @dataclass(frozen=True)
 class Algo:
-    """MAPPO's numbers; see learn.ppo.Hyperparameters."""
+    """The numbers of all algorithms; see learn.ppo.Hyperparameters."""
 
     name: str
     num_envs: int
@@ -40,6 +40,13 @@ class Algo:
 
 
 @dataclass(frozen=True)
+class Mappo(Algo):
+    """What MAPPO adds; see learn/mappo.py."""
+
+    minibatches: int
+
+
+@dataclass(frozen=True)
 class Sequential(Algo):
     """What agent-by-agent algorithms (a2po, happo) add; see learn/a2po.py."""
 
@@ -53,7 +60,7 @@ class Sequential(Algo):
     two_stage: bool
 
 
-ALGOS = {"mappo": Algo, "a2po": Sequential, "happo": Sequential}
+ALGOS = {"mappo": Mappo, "a2po": Sequential, "happo": Sequential}
 
 
 @dataclass(frozen=True)
@@ -320,7 +327,7 @@ def _sentence(error, overrides):
 
 def _known():
     raw = {field.name for field in dataclasses.fields(Config)} - {"notes"}
-    raw |= {f"algo.{field.name}" for field in dataclasses.fields(Sequential)}
+    raw |= {f"algo.{field.name}" for kind in ALGOS.values() for field in dataclasses.fields(kind)}
     raw |= {f"pretrain.{field.name}" for field in dataclasses.fields(Pretrain)}
     raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}
     raw |= {f"sharing.{key}" for key in (*checks.ADAPTER_KEYS, *checks.CLUSTER_KEYS)}

@@ -53,14 +53,14 @@ class Reporter:
             TextColumn("{task.fields[phase]:>8}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("return {task.fields[score]:>9}"),
+            TextColumn("return {task.fields[score]:>9}{task.fields[wins]}"),
             TextColumn("{task.fields[speed]:>8} steps/s"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(
-            "", total=config.num_updates, phase="start", score="-", speed="-"
+            "", total=config.num_updates, phase="start", score="-", wins="", speed="-"
         )
 
     def __enter__(self):
@@ -108,7 +108,10 @@ class Reporter:
     def switched(self, env_steps: int) -> None:
         self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
 
-    def advanced(self, phase: str, update: int, seconds: float, mean_return: float) -> None:
+    def advanced(
+        self, phase: str, update: int, seconds: float, mean_return: float, wins: float | None = None
+    ) -> None:
+        """seconds per update; mean return and share of wins of the episodes played lately."""
         config = self.config
         self.bar.update(
             self.task,
@@ -116,6 +119,7 @@ class Reporter:
             phase=phase,
             speed=f"{config.batch * config.num_seeds / seconds:,.0f}",
             **({} if math.isnan(mean_return) else {"score": f"{mean_return:,.1f}"}),
+            **({} if wins is None or math.isnan(wins) else {"wins": f"  won {wins:4.0%}"}),
         )
 
     def evaluated(self, rows: list[dict]) -> None:
@@ -174,7 +178,7 @@ def summarise(config: Config, seconds: dict[str, float], parameters: dict[str, i
         "sharing": config.sharing["name"],
         "seeds": list(config.seeds),
         "env_steps": config.total_steps,
-        "switch_at": config.switch_at,
+        "switched_at": switched_at(rows, config),
         "eval_return": float(np.mean(finals)),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
@@ -187,9 +191,19 @@ def summarise(config: Config, seconds: dict[str, float], parameters: dict[str, i
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("jax", "flax", "mujoco", "lorasa_jax")},
+        "versions": {
+            name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl", "lorasa_jax")
+        },
         "command": " ".join(["python -m lorasa_jax.run", *sys.argv[1:]]),
     }
+
+
+def switched_at(rows: list[dict], config: Config) -> int | None:
+    """The step of the switch: as configured, or as a rule decided; None with one phase."""
+    if config.switch_at is None:
+        return None
+    before = [row["env_steps"] for row in rows if row["phase"] == config.phase_names[0]]
+    return max(before, default=config.switch_at)
 
 
 def print_summary(console: Console, summary: dict) -> None:
@@ -200,7 +214,7 @@ def print_summary(console: Console, summary: dict) -> None:
     rows = {
         "run": f"{summary['env']} · {summary['algo']} · {summary['sharing']}",
         "steps": f"{summary['env_steps']:,} per seed"
-        + (f", switched at {summary['switch_at']:,}" if summary["switch_at"] else ""),
+        + (f", switched at {summary['switched_at']:,}" if summary.get("switched_at") else ""),
         "final return": f"{summary['eval_return']:,.1f}   per seed: {per_seed}",
         "best return": f"{summary['best_eval_return']:,.1f} at {summary['best_eval_step']:,}",
         "speed": f"{summary['steps_per_second']:,.0f} steps/s",
@@ -230,10 +244,11 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
         greedy = [row["eval_return"] for row in own]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
-    if config.switch_at is not None:
-        axes.axvline(config.switch_at, color="0.4", ls="--", lw=1)
+    switch = switched_at(rows, config)
+    if switch is not None:
+        axes.axvline(switch, color="0.4", ls="--", lw=1)
         axes.annotate(
-            " adapters", (config.switch_at, 1.0), xycoords=("data", "axes fraction"),
+            " adapters", (switch, 1.0), xycoords=("data", "axes fraction"),
             va="top", color="0.4", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("environment steps")

@@ -162,7 +162,9 @@ class Run:
         self.seconds["train"] += took
         self.since_line = [self.since_line[0] + n, self.since_line[1] + took]
         self._check_finite(progress)
-        self.reporter.advanced(phase.name, update + n, took / n, _mean_return(progress.episodes))
+        self.reporter.advanced(
+            phase.name, update + n, took / n, _played(progress.episodes), _train_wins(progress)
+        )
         return progress
 
     def _check_finite(self, progress):
@@ -213,9 +215,18 @@ def _update(progress: Progress) -> int:
     return int(np.asarray(progress.update).reshape(-1)[0])
 
 
-def _mean_return(episodes):
+def _played(episodes):
+    """Mean return of the episodes since the last evaluation, over all seeds."""
     count = float(np.sum(episodes.count))
     return float(np.sum(episodes.returns)) / count if count else math.nan
+
+
+def _train_wins(progress, seed=slice(None)):
+    """Share of the episodes since the last evaluation that were won; None without such a notion."""
+    if "won" not in progress.state.runner.timestep.info:
+        return None
+    count = float(np.sum(progress.episodes.count[seed]))
+    return float(np.sum(progress.episodes.wins[seed])) / count if count else math.nan
 
 
 def _row(config, phase, update, seed, i, results, progress, speed) -> dict[str, Any]:
@@ -233,6 +244,7 @@ def _row(config, phase, update, seed, i, results, progress, speed) -> dict[str, 
         "eval_length": float(np.asarray(results.lengths[i]).mean()),
         "train_return": float(progress.episodes.returns[i]) / finished if finished else None,
         "train_episodes": int(finished),
+        **({} if results.won is None else {"train_win_rate": _train_wins(progress, i)}),
         "steps_per_second": speed,
     }
     updates = float(progress.sums["updates"][i])

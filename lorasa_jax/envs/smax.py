@@ -12,6 +12,7 @@ to be thrown away. What differs on purpose:
 - Numbers that are no action mean "stop"; every illegal action of a living agent is counted.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -86,7 +87,7 @@ def make(
         see_enemy_actions=truth(see_enemy_actions, "env.see_enemy_actions"),
         walls_cause_death=truth(walls_cause_death, "env.walls_cause_death"),
     )
-    return Smax(game, state)
+    return Smax(map_name, game, state)
 
 
 def _scenarios() -> dict:
@@ -129,7 +130,8 @@ class Smax:
     info: won [] is 1 on the step that wins; illegal [] counts living agents' illegal actions.
     """
 
-    def __init__(self, game, state: str = "agent"):
+    def __init__(self, name: str, game, state: str = "agent"):
+        self.name = name
         self.game, self.rules, self.kind_of_state = game, game._env, state
         self.num_agents, self.num_enemies = game.num_allies, game.num_enemies
         self.agents = tuple(game.agents)
@@ -200,6 +202,18 @@ class Smax:
             info={"won": won.astype(jnp.float32), "illegal": illegal.astype(jnp.float32)},
         )
 
+    def film(self, states: SmaxState, path: Path) -> Path:
+        """Writes states [time, ...] as .mp4 or .gif."""
+        from lorasa_jax.envs.smac import pictures, scene
+
+        return pictures.film(scene.of_smax(self, states), Path(path))
+
+    def replay(self, states: SmaxState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
+        """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""
+        from lorasa_jax.envs.smac import replay, scene
+
+        return replay.write(scene.of_smax(self, states), rewards, Path(path), title=title)
+
     def _units(self, battle) -> _Units:
         # Looked up at run time: XLA would turn a division by a constant into a product.
         rules, types = self.rules, battle.unit_types
@@ -259,7 +273,7 @@ class Smax:
         the time left. Own: offset to each unit, who is visible, who can be attacked, oneself.
         """
         n, count = self.num_agents, self.rules.num_agents
-        target = self._targets(battle.prev_attack_actions)
+        target = self.targets(battle.prev_attack_actions)
         aim = (battle.unit_positions[target] - battle.unit_positions) / self._size
         place = battle.unit_positions / self._size * 2 - 1
         each = [
@@ -278,8 +292,8 @@ class Smax:
         ]  # fmt: skip
         return jnp.concatenate([x.astype(jnp.float32) for x in own], axis=-1)
 
-    def _targets(self, attacks):
-        """[unit]: the unit attacked, oneself if none; enemies count allies from the last one."""
+    def targets(self, attacks):
+        """[..., unit]: whom each attacks, itself if nobody; enemies count allies from the last."""
         slot = attacks - self.rules.num_movement_actions
         ids = jnp.arange(self.rules.num_agents)
         target = jnp.where(
@@ -316,7 +330,7 @@ class Smax:
         attacks = jnp.where(actions < rules.num_movement_actions, 0, actions)
         headings = jnp.asarray(self._headings)[jnp.minimum(actions, STOP)]
         strides = (headings * units.velocity[:, None] * dt).T
-        target = self._targets(attacks)
+        target = self.targets(attacks)
         strikes = jax.nn.one_hot(target, rules.num_agents) * units.attack[:, None]
 
         def tick(carry, _):

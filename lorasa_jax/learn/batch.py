@@ -70,6 +70,28 @@ def prepare(
     )
 
 
+def minibatches(key: jax.Array, batch: Batch, parts: int) -> Batch:
+    """The batch with a leading axis of `parts`, its sequences dealt at random; one part as it is.
+
+    The number of blocks must be a multiple of `parts`. The key is consumed.
+    """
+    if parts == 1:
+        return jax.tree.map(lambda x: x[None], batch)
+    blocks, each = batch.first.shape[0], batch.first.shape[2]
+    order = jax.random.permutation(key, blocks * each)
+
+    def deal(name, x):
+        if x is None:
+            return None
+        axis = 2 if name in ("first", "actor_carry", "critic_carry") else 3
+        x = jnp.moveaxis(x, axis, 1)
+        x = x.reshape(blocks * each, *x.shape[2:])[order]
+        x = x.reshape(parts, blocks // parts, each, *x.shape[1:])
+        return jnp.moveaxis(x, 2, axis + 1)
+
+    return Batch(**{name: deal(name, x) for name, x in batch._asdict().items()})
+
+
 def to_time(x: jax.Array, num_envs: int) -> jax.Array:
     """[block, step, agent, sequence, ...] -> [time, env, agent, ...]: the inverse of `prepare`."""
     blocks, clock, agents, sequences = x.shape[:4]

@@ -13,7 +13,9 @@ from lorasa_jax.learn.team import Team
 def update(
     state: TrainState, team_: Team, hp: Hyperparameters
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
-    """One iteration: play a window, estimate advantages, then `epochs` full-batch steps.
+    """One iteration: play a window, estimate advantages, then `epochs` passes over it.
+
+    A pass is one full-batch step, or one step for each of `minibatches` random parts.
 
     Returns the new state, means over epochs of what the steps reported, and the episodes that
     ended in the window.
@@ -26,35 +28,35 @@ def update(
     )  # fmt: skip
     advantages, targets = ppo.estimate(window, state.value_norm, hp)
     active = rollout.merge_time(window.transitions.active)
-    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
+    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
+    blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
     batch = batches.prepare(
         window,
         returns.normalise(advantages, active),
         targets,
-        blocks=batches.block_count(sequences, hp.chunk_length * team_.env.num_agents),
+        blocks=blocks * hp.minibatches,
         clock=hp.chunk_length,
     )
-    target_moments = targets.mean((0, 1)), jnp.square(targets).mean((0, 1))
-    counts = (
-        active.sum((0, 1)).astype(float),
-        jnp.full(team_.env.num_agents, float(hp.num_envs * hp.rollout_length)),
-    )
 
-    def epoch(learners, _):
-        return update_epoch(learners, batch, target_moments, counts, team_, hp)
+    def epoch(learners, key):
+        parts = batches.minibatches(key, batch, hp.minibatches)
+        return jax.lax.scan(lambda learners, part: step(learners, part, team_, hp), learners, parts)
 
     (actor, critic, norm), reports = jax.lax.scan(
-        epoch, (state.actor, state.critic, state.value_norm), length=hp.epochs
+        epoch,
+        (state.actor, state.critic, state.value_norm),
+        jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
     reports = jax.tree.map(jnp.mean, reports)
     reports["value_mean"] = targets.mean()
     return TrainState(key, actor, critic, norm, runner), reports, episodes
 
 
-def update_epoch(learners, batch, target_moments, counts, team_: Team, hp):
-    """One gradient step of actor and critic on the whole batch, summed over its blocks."""
+def step(learners, batch: batches.Batch, team_: Team, hp):
+    """One gradient step of actor and critic on a batch, summed over its blocks."""
     actor, critic, norm = learners
-    norm = value_norm.update(norm, *target_moments)
+    over = (0, 1, 3)
+    norm = value_norm.update(norm, batch.target.mean(over), jnp.square(batch.target).mean(over))
     trained_actor, frozen_actor = team.split(team_.actor, actor.banks)
     trained_critic, frozen_critic = team.split(team_.critic, critic.banks)
 
@@ -68,7 +70,8 @@ def update_epoch(learners, batch, target_moments, counts, team_: Team, hp):
     (actor_gradient, critic_gradient), sums = ppo.gradients(
         weights, (trained_actor, trained_critic), norm, batch, team_, hp, hp.clip
     )
-    active, samples = counts
+    active = batch.active.sum(over).astype(float)
+    samples = jnp.full_like(active, batch.active.size / active.size)
     actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active)
     critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples)
     acted = jnp.maximum(active.sum(), 1.0)

@@ -18,7 +18,8 @@ class Hyperparameters(NamedTuple):
 
     rollout_length: steps per environment and update; chunk_length: steps that gradients reach
     back; ratio: `per_dimension` clips each action dimension's ratio, `joint` their product.
-    truncation: `bootstrap` from the true last observation, or `authors`.
+    truncation: `bootstrap` from the true last observation, or `authors`. minibatches: gradient
+    steps in a pass over the window (MAPPO).
     The rest is for agent-by-agent updates, see a2po.py.
     """
 
@@ -32,6 +33,7 @@ class Hyperparameters(NamedTuple):
     entropy_coef: float
     ratio: str = "per_dimension"
     truncation: str = "bootstrap"
+    minibatches: int = 1
     loop: str = "agent"
     order: str = "semi_greedy"
     trace: str = "capped"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lorasa_jax.envs.smac import pictures, replay
+from lorasa_jax.envs.smac import pictures, scene
 from lorasa_jax.envs.smac.environment import Smac
 from lorasa_jax.envs.smac.maps import Map
 
@@ -54,11 +54,12 @@ def test_film(recorded, tmp_path, suffix):
 
 def test_frames_show_who_lives_and_who_acts(recorded):
     env, states, _ = recorded
-    battle = states.battle
+    battle, shown = states.battle, scene.of_smac(env, states)
     assert battle.unit_acted.any() and battle.unit_acted[:, 3].any(), "shots and healing"
-    images = list(pictures.frames(env.battle, battle))
+    images = list(pictures.frames(shown))
     assert len(images) == STEPS + 1 and images[0].dtype == np.uint8
-    shades = pictures.colours(env.battle)
+    assert all(size % 2 == 0 for size in images[0].shape[:2])
+    shades = pictures.colours(shown)
     assert len(set(shades)) == env.battle.num_agents
 
     def holds(image, colour):
@@ -89,4 +90,4 @@ def test_replay_is_one_page_with_everything(recorded, tmp_path):
     assert all(0 <= value <= 1 for row in data["energy"] for value in (row[3], row[7]))
     acts = np.array(data["acts"])
     assert ((acts >= 0) == states.battle.unit_acted).all()
-    assert replay.record(env.battle, env.agents, states.battle, rewards, "t")["allies"] == 4
+    assert data["allies"] == 4 and data["seconds"] == 0.5

@@ -70,10 +70,8 @@ def gathered(start, counter):
     rng = np.random.default_rng(0)
     advantages, targets = (jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2))
     batch = batches.prepare(window, advantages, targets, blocks=1, clock=CHUNK)
-    moments = jnp.zeros(2), jnp.ones(2)
-    counts = batch.active.sum((0, 1, 3)).astype(float), jnp.full(2, float(LENGTH * ENVS))
     learners = state.actor, state.critic, value_norm.init(2)
-    epoch = jax.jit(lambda batch: mappo.update_epoch(learners, batch, moments, counts, team, HP))
+    epoch = jax.jit(lambda batch: mappo.step(learners, batch, team, HP))
     return window, batch, epoch
 
 
@@ -86,6 +84,39 @@ def test_losses_are_summed_over_blocks(monkeypatch, lora):
         assert_close(*banks[:2], rtol=1e-4, atol=1e-5)
         assert changed(*banks[1:])
     assert_close(report, whole_report, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_minibatches_deal_every_sequence_once(gathered, parts):
+    window = gathered[0]
+    rng = np.random.default_rng(1)
+    arrays = [jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2)]
+    batch = batches.prepare(window, *arrays, blocks=parts, clock=CHUNK)
+    dealt = batches.minibatches(jax.random.key(3), batch, parts)
+    assert dealt.obs.shape[:2] == (parts, 1)
+
+    def rows(batch, lead):
+        """[sequence, everything that belongs to it], in a fixed order."""
+        parts = []
+        for name, x in batch._asdict().items():
+            if x is not None:
+                x = np.asarray(x, float).reshape(-1, *x.shape[lead:])
+                axis = 2 if name in ("first", "actor_carry", "critic_carry") else 3
+                x = np.moveaxis(x, axis, 1)
+                parts.append(x.reshape(x.shape[0] * x.shape[1], -1))
+        joined = np.concatenate(parts, axis=1)
+        return joined[np.lexsort(joined.T)]
+
+    np.testing.assert_array_equal(rows(batch, 1), rows(dealt, 2))
+    assert not np.array_equal(batch.target, dealt.target.reshape(batch.target.shape))
+
+
+def test_minibatches_are_as_many_steps(start, counter):
+    team, state = start(counter(), ps(2), ps(2))
+    hp = HP._replace(minibatches=3)
+    after, report, _ = jax.jit(lambda state: mappo.update(state, team, hp))(state)
+    np.testing.assert_allclose(after.value_norm.debias, 1 - 0.99999 ** (3 * HP.epochs), rtol=1e-4)
+    assert all(np.isfinite(x) for x in report.values())
 
 
 def test_the_same_state_updates_to_the_same_state_bit_by_bit(lora):

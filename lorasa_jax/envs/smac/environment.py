@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax.envs.smac import enemy, views
+from lorasa_jax.envs.smac import enemy, scene, views
 from lorasa_jax.envs.smac.maps import Map
 from lorasa_jax.envs.smac.simulation import STOP, Battle, BattleState
 from lorasa_jax.envs.smac.ticks import Orders
@@ -91,11 +91,10 @@ class Smac:
         """Writes states [time, ...] as .mp4 or .gif."""
         from lorasa_jax.envs.smac import pictures
 
-        return pictures.film(self.battle, jax.tree.map(np.asarray, states.battle), Path(path))
+        return pictures.film(scene.of_smac(self, states), Path(path))
 
     def replay(self, states: SmacState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""
         from lorasa_jax.envs.smac import replay
 
-        battle = jax.tree.map(np.asarray, states.battle)
-        return replay.write(self.battle, self.agents, battle, rewards, Path(path), title=title)
+        return replay.write(scene.of_smac(self, states), rewards, Path(path), title=title)

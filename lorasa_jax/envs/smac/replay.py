@@ -7,14 +7,12 @@ import numpy as np
 
 from lorasa_jax.envs.smac import pictures
 from lorasa_jax.envs.smac.page import PAGE
-from lorasa_jax.envs.smac.simulation import Battle, BattleState
+from lorasa_jax.envs.smac.scene import Scene
 
 
-def write(battle: Battle, agents, states: BattleState, rewards, path: Path, *, title: str) -> Path:
-    """Writes states [time + 1, ...] and rewards [time]; agents name the allies."""
-    data = json.dumps(
-        record(battle, agents, states, rewards, title), allow_nan=False, separators=(",", ":")
-    )
+def write(scene: Scene, rewards, path: Path, *, title: str) -> Path:
+    """Writes a scene of [time + 1] states and its rewards [time]."""
+    data = json.dumps(record(scene, rewards, title), allow_nan=False, separators=(",", ":"))
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         page = PAGE.replace("__RECORDING__", data.replace("<", "\\u003c"))
@@ -25,36 +23,37 @@ def write(battle: Battle, agents, states: BattleState, rewards, path: Path, *, t
     return path
 
 
-def record(battle: Battle, agents, states: BattleState, rewards, title: str) -> dict:
+def record(scene: Scene, rewards, title: str) -> dict:
     """What the page is told: units, and per step and unit x, y, bars, and whom each acts on.
 
     Bars are -1 where a unit has none, acts -1 where it did nothing.
     """
-    shares = pictures.bars(battle, states)
-    units = battle.battle.units
-    names = [*agents, *(f"enemy {unit.name}" for unit in units[len(agents) :])]
-    shades = pictures.colours(battle)
-    acts = np.where(states.unit_acted, states.unit_targets, -1)
+    enemies = scene.units[scene.num_allies :]
+    names = [*scene.agents, *(f"enemy {unit.name}" for unit in enemies)]
+    shades = pictures.colours(scene)
     # The first state belongs to no step, and so has no reward.
     returns = np.concatenate([[0.0], np.cumsum(np.asarray(rewards, float))])
     return {
         "title": title,
-        "map": {"low": battle.rules.low, "high": battle.rules.high},
-        "seconds": battle.rules.dt * battle.rules.loops,
+        "map": {"low": scene.low, "high": scene.high},
+        "seconds": scene.seconds,
         "units": [
             {
                 "name": names[i], "letter": unit.letter, "radius": unit.radius,
                 "colour": shades[i], "healer": unit.healer, "air": unit.layer == "air",
             }
-            for i, unit in enumerate(units)
+            for i, unit in enumerate(scene.units)
         ],
-        "allies": battle.num_allies,
+        "allies": scene.num_allies,
         "returns": _numbers(returns),
-        "x": _numbers(states.unit_positions[..., 0]),
-        "y": _numbers(states.unit_positions[..., 1]),
-        "alive": np.asarray(states.unit_alive, int).tolist(),
-        "acts": np.asarray(acts, int).tolist(),
-        **{name: _numbers(np.nan_to_num(share, nan=-1.0)) for name, share in shares.items()},
+        "x": _numbers(scene.places[..., 0]),
+        "y": _numbers(scene.places[..., 1]),
+        "alive": np.asarray(scene.alive, int).tolist(),
+        "acts": np.asarray(scene.acts, int).tolist(),
+        **{
+            name: _numbers(np.nan_to_num(getattr(scene, name), nan=-1.0))
+            for name in ("health", "shields", "energy")
+        },
     }  # fmt: skip
 
 
