@@ -5,17 +5,13 @@
 Three players command the allies against the suite's enemy. `mirror` is the enemy's own script with
 the sides exchanged. `script` is that script pressed into the agents' actions (four directions,
 targets within 6). `random` draws legal actions; it plays `steps` environment steps on each map, and
-every number that comes out of them must be finite. Speed is measured on 3s5z and 3s5z_vs_3s6z in
-turns with upstream's HeuristicEnemySMAX, both playing random legal actions in 128 environments
-without resets; on a busy machine only the ratio means much. Writes
+every number that comes out of them must be finite. Writes
 experiments/results/smac_balance.{json,md}; finished maps are not played again.
 """
 
 import json
 import os
-import statistics
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -26,7 +22,6 @@ from lorasa_jax import envs
 from lorasa_jax.envs.smac import enemy
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.smac.simulation import FIRST_ATTACK, HEADINGS, STOP
-from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.rollout import choose
 from lorasa_jax.reporting import write_whole
@@ -35,7 +30,6 @@ from lorasa_jax.values import listed, whole
 RESULTS = Path(__file__).parent / "results"
 MIRRORS = ("2s3z", "3s5z", "1c3s5z", "MMM")
 SIDE_BY_SIDE = 250
-NUM_ENVS, TIMED_STEPS, REPEATS = 128, 50, 9
 
 
 def random_actions(key, legal):
@@ -135,67 +129,6 @@ def episodes(env, act, count: int, seed: int, steps: int = 0) -> dict:
     }
 
 
-def suite_rollout(name: str):
-    """A compiled rollout of TIMED_STEPS of NUM_ENVS environments, and its first argument."""
-    env = envs.make(f"smac_{name}", agent_ids=False)
-
-    def step(carry, key):
-        state, timestep = carry
-        key, act_key = jax.random.split(key)
-        actions = random_actions(act_key, timestep.legal)
-        keys = jax.random.split(key, NUM_ENVS)
-        carry = jax.vmap(env.step)(keys, state, actions)
-        return carry, carry[1].reward.sum()
-
-    start = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
-    return _compiled(step), start
-
-
-def upstream_rollout(name: str):
-    smax = upstream("jaxmarl.environments.smax")
-    env = smax.HeuristicEnemySMAX(scenario=smax.map_name_to_scenario(name))
-
-    def step(carry, key):
-        state, _ = carry
-        key, act_key = jax.random.split(key)
-        legal = jax.vmap(env.get_avail_actions)(state)
-        stacked = jnp.stack([legal[agent] for agent in env.agents], axis=1) > 0
-        actions = random_actions(act_key, stacked)
-        actions = {agent: actions[:, i] for i, agent in enumerate(env.agents)}
-        keys = jax.random.split(key, NUM_ENVS)
-        obs, state, rewards, _, _ = jax.vmap(env.step_env)(keys, state, actions)
-        return (state, obs), rewards["ally_0"].sum()
-
-    obs, state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
-    return _compiled(step), (state, obs)
-
-
-def _compiled(step):
-    @jax.jit
-    def run(carry, key):
-        return jax.lax.scan(step, carry, jax.random.split(key, TIMED_STEPS))
-
-    return run
-
-
-def speed(name: str) -> dict:
-    """Joint steps per second of the suite and of upstream, medians, measured in turns."""
-    rollouts = {"suite": suite_rollout(name), "upstream": upstream_rollout(name)}
-    took: dict = {kind: [] for kind in rollouts}
-    for run, start in rollouts.values():
-        jax.block_until_ready(run(start, jax.random.key(0)))
-    for repeat in range(REPEATS):
-        for kind, (run, start) in rollouts.items():
-            began = time.perf_counter()
-            jax.block_until_ready(run(start, jax.random.key(repeat)))
-            took[kind].append(time.perf_counter() - began)
-    rates = {
-        kind: NUM_ENVS * TIMED_STEPS / statistics.median(times) for kind, times in took.items()
-    }
-    ratios = [theirs / ours for ours, theirs in zip(took["suite"], took["upstream"], strict=True)]
-    return rates | {"ratio": statistics.median(ratios), "load": os.getloadavg()[0]}
-
-
 def markdown(result: dict) -> str:
     lines = [
         f"`{result['command']}`", "",
@@ -221,18 +154,7 @@ def markdown(result: dict) -> str:
         f"{steps:,} steps of random legal actions: every number was "
         f"{'finite, observations and states within [-1, 1]' if sound else 'NOT finite and bounded'}"
         f"; {illegal} actions of all players were illegal.",
-        "",
-        f"Joint steps per second, {NUM_ENVS} environments, random legal actions, no resets, "
-        f"medians of {REPEATS} in turns:",
-        "",
-        "| map | suite | upstream SMAX | ratio | load average |",
-        "|---|---|---|---|---|",
     ]
-    for name, row in result["speed"].items():
-        lines.append(
-            f"| {name} | {row['suite']:,.0f} | {row['upstream']:,.0f} | {row['ratio']:.2f} "
-            f"| {row['load']:.1f} |"
-        )
     return "\n".join(lines) + "\n"
 
 
@@ -249,7 +171,7 @@ def main(arguments: list[str]) -> None:
         if name not in MAPS:
             raise ConfigError(f"maps={name} is not known; choose from {listed(MAPS)}.")
     path = RESULTS / "smac_balance.json"
-    result = json.loads(path.read_text()) if path.exists() else {"maps": {}, "speed": {}}
+    result = json.loads(path.read_text()) if path.exists() else {"maps": {}}
     result |= {
         "command": " ".join(["python -m experiments.smac_balance", *arguments]),
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
@@ -273,10 +195,6 @@ def main(arguments: list[str]) -> None:
         print(name, json.dumps(rows), flush=True)
         result["maps"][name] = rows
         keep()
-    for name in ("3s5z", "3s5z_vs_3s6z"):
-        result["speed"][name] = speed(name)
-        print(name, json.dumps(result["speed"][name]), flush=True)
-    keep()
 
 
 def _version(package: str) -> str:

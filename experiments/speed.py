@@ -2,6 +2,7 @@
 
     python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run]
     python -m experiments.speed physics=all     (engines of all robots, see engines.py)
+    python -m experiments.speed schemes=all     (every scheme and algorithm, see schemes.py)
 
 Prints one table and keeps it in experiments/results/speed_<env>.{md,json}: the C engine alone, the
 engine inside compiled rollouts, one update of every sharing scheme, and the limit that physics and
@@ -23,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments import engines
+from experiments import engines, schemes
 from experiments.engines import REPEATS, RESULTS, engine_rows, medians
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, phases
@@ -167,9 +168,10 @@ def markdown(result: dict) -> str:
 
 def main() -> None:
     try:
-        if any(argument.startswith("physics=") for argument in sys.argv[1:]):
-            engines.main(sys.argv[1:])
-            return
+        for key, other in (("physics=", engines), ("schemes=", schemes)):
+            if any(argument.startswith(key) for argument in sys.argv[1:]):
+                other.main(sys.argv[1:])
+                return
         result = measure(sys.argv[1:])
     except ConfigError as error:
         print(f"experiments.speed: {error}", file=sys.stderr)

@@ -1,21 +1,149 @@
-import resource
-import time
+"""Evaluating and filming finished runs: tiny ones that were trained for one update."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
 
 from lorasa_jax import config as configuration
-from lorasa_jax import evaluate, run
+from lorasa_jax import envs, evaluate, phases, run
+from lorasa_jax.envs.mamujoco import environment, pictures
+from lorasa_jax.envs.wrappers import ObservationWrapper
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import play
+from lorasa_jax.policy.networks import parameters
 
 TINY = [
-    "sharing=ps", "algo.num_envs=2", "algo.rollout_length=10", "algo.chunk_length=10", "algo.epochs=1",
-    "network.hidden=8", "network.kind=ff", "total_steps=20", "eval_every=1", "eval_episodes=2",
+    "sharing=ps", "algo.num_envs=2", "algo.rollout_length=5", "algo.chunk_length=5",
+    "algo.epochs=1", "network.hidden=8", "network.kind=ff", "total_steps=10", "eval_every=1",
+    "eval_episodes=2",
 ]  # fmt: skip
-def cpu(): 
-    r=resource.getrusage(resource.RUSAGE_SELF); return r.ru_utime+r.ru_stime
-def test_a(tmp_path):
-    for env, opts in (("smac_2s3z",["env.max_steps=12"]),("smax_3m",["env.max_steps=12"]),("halfcheetah_2x3",[])):
-        t,c=time.time(),cpu()
-        out=tmp_path/env
-        run.execute(configuration.load([*TINY,f"env={env}",*opts,f"out={out}"]))
-        print(env,"train",time.time()-t,cpu()-c); t,c=time.time(),cpu()
-        evaluate.main([f"out={out}","render=true","format=gif","episodes=2"])
-        print(env,"eval",time.time()-t,cpu()-c)
-        print(sorted(out.iterdir()))
+KEY = jax.random.key(0)
+FALL = 12  # steps until what is filmed ends
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurried():
+    """Less optimised code, compiled in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def evaluated(out, *overrides):
+    """Trains a run, evaluates and films it by the command; what evaluation.json holds."""
+    run.execute(configuration.load([*TINY, *overrides, f"out={out}"]))
+    evaluate.main([f"out={out}", "render=true", "format=gif", "episodes=2"])
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["pictures"] == [str(out / "episode.gif"), str(out / "episode.html")]
+    assert found["step"] == 10 and found["episodes"] == 2
+    return found
+
+
+def pictures_in(path):
+    with Image.open(path) as image:
+        return image.n_frames
+
+
+def page(path):
+    """The recording inside a page."""
+    inside = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>',
+                       path.read_text(), re.S)  # fmt: skip
+    return json.loads(inside[1])
+
+
+def untrained(*overrides):
+    """What is evaluated of a run that never learned."""
+    config = configuration.load([*TINY, *overrides])
+    (team,) = phases.build_teams(config)
+    actor = team.actor
+    banks = actor.scheme.init(KEY, lambda key: parameters(actor.network, key, actor.features))
+    name = config.env["name"]
+    return evaluate.Subject(name, "ps", 0, team, (0,), lambda seed: banks, actor.scheme.weights)
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_map_is_played_and_filmed(tmp_path):
+    found = evaluated(tmp_path / "run", "env=smac_2s3z", f"env.max_steps={FALL}")
+    (row,) = found["policies"]
+    assert row["win_rate"] == 0 and row["length"] == FALL and row["policy"] == 0
+    assert pictures_in(tmp_path / "run" / "episode.gif") == FALL + 1
+    recording = page(tmp_path / "run" / "episode.html")
+    assert len(recording["x"]) == len(recording["returns"]) == FALL + 1
+    assert recording["title"] == "smac_2s3z, ps, step 10"
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Robots walk FALL steps; a skip where none can be drawn."""
+    robot = envs.make("halfcheetah_2x3", engine="native", agent_ids=False)
+    try:
+        next(pictures.frames(robot.model, robot.partition, robot.model.qpos0[None]))
+    except ConfigError as error:
+        pytest.skip(str(error))
+    limit = property(lambda self: FALL, lambda self, steps: None)
+    monkeypatch.setattr(environment.MultiAgentMujoco, "max_steps", limit, raising=False)
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_robot_is_played_and_filmed(short, tmp_path):
+    found = evaluated(tmp_path / "run", "env=halfcheetah_2x3")
+    (row,) = found["policies"]
+    assert "win_rate" not in row and row["length"] == FALL
+    assert pictures_in(tmp_path / "run" / "episode.gif") == FALL + 1
+    recording = page(tmp_path / "run" / "episode.html")
+    assert recording["frames"] == len(recording["returns"]) == FALL + 1
+
+
+def test_upstreams_maps_are_filmed_too(tmp_path):
+    """Whom units shoot at is whom they were told to, in steps in which someone lost health."""
+    subject = untrained("env=smax_3m", f"env.max_steps={2 * FALL}")
+    options = evaluate.Options(out=str(tmp_path), render=True, format="gif")
+    video, html = evaluate.render(options, subject)
+    recording = page(html)
+    length = len(recording["x"]) - 1
+    assert FALL < length <= 2 * FALL and pictures_in(video) == length + 1
+    assert recording["map"] == {"low": [0, 0], "high": [32, 32]} and recording["seconds"] == 0.5
+    assert [unit["name"] for unit in recording["units"]][2:4] == ["ally_2", "enemy marine"]
+    health, acts = np.array(recording["health"]), np.array(recording["acts"])
+    assert (acts[0] == -1).all() and (health[0] == 1).all()
+    for t in range(1, length + 1):
+        hurt = set(np.flatnonzero(health[t] < health[t - 1]))
+        assert hurt == set(acts[t][acts[t] >= 0]), t
+    assert (acts[:, 3:] >= 0).any(), "the enemy shot at someone"
+
+
+@pytest.mark.parametrize("name", ["jaxmarl_MPE_simple_spread_v3", "specialisation_2"])
+def test_what_has_no_pictures_is_refused(name, tmp_path):
+    subject = SimpleNamespace(env=name, team=SimpleNamespace(env=envs.make(name)))
+    with pytest.raises(ConfigError) as refusal:
+        evaluate.render(evaluate.Options(out=str(tmp_path), render=True), subject)
+    assert str(refusal.value) == f"env={name} has no pictures; leave out render."
+    assert not list(tmp_path.iterdir())
+
+
+class Patient(ObservationWrapper):
+    """An environment that could last longer than it does."""
+
+    max_steps = 13
+
+    def view(self, timestep):
+        return timestep
+
+
+def test_a_recorded_episode_is_one_that_is_played():
+    """A game without chance, which ends by itself before its limit, is the same both times."""
+    subject = untrained("env=specialisation_2")
+    team = subject.team._replace(env=Patient(subject.team.env))
+    weights = subject.weights(subject.banks(0))
+    results = jax.jit(lambda: play.play(KEY, team, weights, episodes=2))()
+    recording = jax.jit(lambda: play.record(KEY, team, weights))()
+    assert len(recording.rewards) == 13 and recording.length == 10
+    np.testing.assert_array_equal(results.lengths, [10, 10])
+    np.testing.assert_allclose(results.returns, np.sum(recording.rewards[:10]), rtol=1e-6)
+    steps = np.asarray(recording.states.steps)
+    np.testing.assert_array_equal(steps, np.minimum(np.arange(14), 10))

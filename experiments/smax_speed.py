@@ -1,0 +1,208 @@
+"""How fast the maps are beside JaxMARL's own: environments, and training end to end.
+
+    python -m experiments.smax_speed [maps=3s5z,3s5z_vs_3s6z] [script=.../MAPPO/mappo_rnn_smax.py]
+
+Environments: 128 of them play random legal actions without resets: upstream's HeuristicEnemySMAX,
+`smax_<map>` (its rules) and `smac_<map>` (the suite's). Training, where `script` names that file in
+a checkout of JaxMARL's repository: smax_3s5z at the settings that come with it (128 environments
+x 128 steps, width 128, 4 epochs, 4 minibatches, whole windows through the recurrent layer); our
+network has two linear layers more, and LayerNorms. All are measured in turns in one process: on a
+busy machine only ratios mean much. Writes experiments/results/smax_speed.{json,md}.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.smac_balance import random_actions
+from lorasa_jax import config as configuration
+from lorasa_jax import envs, phases
+from lorasa_jax.envs.smac.maps import MAPS
+from lorasa_jax.envs.stacked import upstream
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.reporting import write_whole
+from lorasa_jax.values import listed
+
+RESULTS = Path(__file__).parent / "results"
+NUM_ENVS, TIMED_STEPS, REPEATS = 128, 50, 9
+UPDATES, TRAININGS = 2, 5
+TRAINING = [
+    "env=smax_3s5z", "env.max_steps=100", "sharing=ps", "algo.num_envs=128",
+    "algo.rollout_length=128", "algo.chunk_length=128", "algo.epochs=4", "algo.minibatches=4",
+    "network.hidden=128", "algo.clip=0.2", "algo.entropy_coef=0", "algo.actor_lr=2e-3",
+    "algo.critic_lr=2e-3", "algo.max_grad_norm=0.25", "algo.gae_lambda=0.95",
+    "total_steps=163840",
+]  # fmt: skip
+
+
+def our_rollout(name: str):
+    """A compiled rollout of TIMED_STEPS of NUM_ENVS environments, and its first argument."""
+    env = envs.make(name, agent_ids=False)
+
+    def step(carry, key):
+        state, timestep = carry
+        key, act_key = jax.random.split(key)
+        actions = random_actions(act_key, timestep.legal)
+        keys = jax.random.split(key, NUM_ENVS)
+        carry = jax.vmap(env.step)(keys, state, actions)
+        return carry, carry[1].reward.sum()
+
+    start = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
+    return _compiled(step), start
+
+
+def upstream_rollout(name: str):
+    """The same of upstream's map."""
+    smax = upstream("jaxmarl.environments.smax")
+    env = smax.HeuristicEnemySMAX(scenario=smax.map_name_to_scenario(name))
+
+    def step(carry, key):
+        state, _ = carry
+        key, act_key = jax.random.split(key)
+        legal = jax.vmap(env.get_avail_actions)(state)
+        stacked = jnp.stack([legal[agent] for agent in env.agents], axis=1) > 0
+        actions = random_actions(act_key, stacked)
+        actions = {agent: actions[:, i] for i, agent in enumerate(env.agents)}
+        keys = jax.random.split(key, NUM_ENVS)
+        obs, state, rewards, _, _ = jax.vmap(env.step_env)(keys, state, actions)
+        return (state, obs), rewards["ally_0"].sum()
+
+    obs, state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
+    return _compiled(step), (state, obs)
+
+
+def _compiled(step):
+    @jax.jit
+    def run(carry, key):
+        return jax.lax.scan(step, carry, jax.random.split(key, TIMED_STEPS))
+
+    return run
+
+
+def environments(name: str) -> dict:
+    """Joint steps per second of a map, medians of runs in turns, and ratios to upstream."""
+    rollouts = {
+        "upstream": upstream_rollout(name),
+        "smax": our_rollout(f"smax_{name}"),
+        "smac": our_rollout(f"smac_{name}"),
+    }
+    functions = {
+        kind: lambda run=run, start=start: run(start, jax.random.key(1))
+        for kind, (run, start) in rollouts.items()
+    }
+    return in_turns(functions, NUM_ENVS * TIMED_STEPS, REPEATS)
+
+
+def in_turns(functions: dict, steps: int, repeats: int) -> dict:
+    """Steps per second by the median, and the median over turns of each one's ratio to upstream."""
+    took: dict = {kind: [] for kind in functions}
+    for function in functions.values():
+        jax.block_until_ready(function())
+    for _ in range(repeats):
+        for kind, function in functions.items():
+            began = time.perf_counter()
+            jax.block_until_ready(function())
+            took[kind].append(time.perf_counter() - began)
+    rates = {kind: steps / statistics.median(times) for kind, times in took.items()}
+    ratios = {
+        f"{kind} ratio": float(np.median(np.array(took["upstream"]) / np.array(times)))
+        for kind, times in took.items()
+        if kind != "upstream"
+    }
+    return rates | ratios | {"load": os.getloadavg()[0]}
+
+
+def training(script: Path) -> dict:
+    """Joint steps per second of whole updates: JaxMARL's script and ours."""
+    spec = importlib.util.spec_from_file_location("jaxmarl_mappo", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.wandb.log = lambda *_: None
+    settings = script.parent / "config" / "mappo_homogenous_rnn_smax.yaml"
+    from omegaconf import OmegaConf
+
+    theirs = OmegaConf.to_container(OmegaConf.load(settings))
+    steps = UPDATES * theirs["NUM_ENVS"] * theirs["NUM_STEPS"]
+    theirs |= {"MAP_NAME": "3s5z", "TOTAL_TIMESTEPS": steps}
+    train = jax.jit(module.make_train(theirs))
+    config = configuration.load(TRAINING)
+    team = phases.build_teams(config)[0]
+    box = [jax.jit(lambda: phases.begin(config, team))()]
+    phase = phases.compile_phase(config, 0, team, box[0])
+
+    def ours():
+        box[0] = phase.advance(box[0], jnp.int32(UPDATES))
+        return box[0]
+
+    functions = {"upstream": lambda: train(jax.random.PRNGKey(0)), "smax": ours}
+    return in_turns(functions, steps, TRAININGS)
+
+
+def markdown(result: dict) -> str:
+    lines = [
+        f"`{result['command']}`", "",
+        f"{result['device']}; jax {result['versions']['jax']}, jaxmarl "
+        f"{result['versions']['jaxmarl']}. Joint steps per second, medians in turns.", "",
+        "| | JaxMARL | `smax_` | ratio | `smac_` | ratio | load average |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, row in result["environments"].items():
+        lines.append(
+            f"| {name}, random play | {row['upstream']:,.0f} | {row['smax']:,.0f} "
+            f"| {row['smax ratio']:.2f} | {row['smac']:,.0f} | {row['smac ratio']:.2f} "
+            f"| {row['load']:.1f} |"
+        )
+    if "training" in result:
+        row = result["training"]
+        lines.append(
+            f"| 3s5z, MAPPO end to end | {row['upstream']:,.0f} | {row['smax']:,.0f} "
+            f"| {row['smax ratio']:.2f} | - | - | {row['load']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    chosen = {"maps": "3s5z,3s5z_vs_3s6z", "script": ""}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in chosen:
+            raise ConfigError(f"{key} is not a key here; use {listed(chosen)}.")
+        chosen[key] = value
+    names = [name for name in chosen["maps"].split(",") if name]
+    for name in names:
+        if name not in MAPS:
+            raise ConfigError(f"maps={name} is not known; choose from {listed(MAPS)}.")
+    script = Path(chosen["script"])
+    if chosen["script"] and not script.is_file():
+        raise ConfigError(f"script={script} is no file; give JaxMARL's baselines/MAPPO script.")
+    shown = [f"script=.../{script.name}" if x.startswith("script=") else x for x in arguments]
+    result = {
+        "command": " ".join(["python -m experiments.smax_speed", *shown]),
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "versions": {name: version(name) for name in ("jax", "jaxmarl")},
+        "environments": {name: environments(name) for name in names},
+    }
+    if chosen["script"]:
+        result["training"] = training(script)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "smax_speed.json"
+    write_whole(path, json.dumps(result, indent=2) + "\n")
+    write_whole(path.with_suffix(".md"), markdown(result))
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        print(f"experiments.smax_speed: {error}", file=sys.stderr)
+        sys.exit(2)
