@@ -106,7 +106,10 @@ def turn(turns: Turns, agents, place, again, steps, batch: Batch, active, team_:
     others = (earlier | again) & (jnp.arange(n) != agent)
     ratios = turns.ratios
     if not team_.actor.scheme.agents_are_apart:
-        ratios = all_ratios(turns.actor, batch, team_, hp)
+        # Whoever comes first needs nobody's.
+        ratios = jax.lax.cond(
+            others.any(), lambda: all_ratios(turns.actor, batch, team_, hp), lambda: ratios
+        )
     own_steps = jax.tree.map(lambda x: x[..., agent], steps)
     traced = returns.traced(
         own_steps,
