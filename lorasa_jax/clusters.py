@@ -22,7 +22,10 @@ def needed(config: Config) -> bool:
 def read(out: Path) -> tuple[int, ...] | None:
     """The clusters that a run wrote into its folder."""
     path = Path(out) / FILE
-    return tuple(json.loads(path.read_text())["clusters"]) if path.exists() else None
+    try:
+        return tuple(json.loads(path.read_text())["clusters"]) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
 
 
 def check(config: Config) -> None:

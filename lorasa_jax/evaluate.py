@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import close, listed, truth, whole
+from lorasa_jax.values import listed, pairs, truth, whole
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,6 @@ class Subject(NamedTuple):
     seeds: tuple[int, ...]
     banks: Callable[[int], Any]
     weights: Callable[[Any], tuple[Any, Any]]
-
-
-def pairs(arguments: list[str], names: list[str]) -> dict[str, Any]:
-    """{key: value} of `key=value` words; ConfigError for other words and for keys not in names."""
-    chosen = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument} is not of the form key=value.")
-        if key not in names:
-            raise ConfigError(f"unknown key {key}; {close(key, names)}")
-        chosen[key] = value
-    return chosen
 
 
 def parse(arguments: list[str]) -> Options:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import yaml
 from omegaconf import OmegaConf
 
 from lorasa_jax import clusters, phases
@@ -89,6 +90,8 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
         raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
     try:
         config = configuration.resolve(OmegaConf.load(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} was written by another version (it lacks {error}); use that one, or run again."

@@ -6,6 +6,19 @@ import difflib
 from lorasa_jax.errors import ConfigError
 
 
+def pairs(arguments: list[str], names: list[str]) -> dict[str, str]:
+    """{key: value} of `key=value` words; ConfigError for other words and for keys not in names."""
+    chosen = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument} is not of the form key=value.")
+        if key not in names:
+            raise ConfigError(f"unknown key {key}; {close(key, names)}")
+        chosen[key] = value
+    return chosen
+
+
 def typed(kind, section, prefix):
     """A dataclass from a dictionary, every value converted without rounding."""
     names = [field.name for field in dataclasses.fields(kind)]
@@ -22,6 +35,7 @@ def typed(kind, section, prefix):
 
 
 def whole(value, key, least=1):
+    said = value
     if isinstance(value, str):
         try:
             value = float(value)
@@ -29,7 +43,7 @@ def whole(value, key, least=1):
             value = None
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     if not ok or value != value or value in (float("inf"), -float("inf")) or int(value) != value:
-        raise ConfigError(f"{key}={value} must be a whole number.")
+        raise ConfigError(f"{key}={said} must be a whole number.")
     if value < least:
         raise ConfigError(f"{key}={int(value)} must be at least {least}.")
     return int(value)

@@ -23,7 +23,7 @@ TINY = [
     "eval_episodes=2",
 ]  # fmt: skip
 KEY = jax.random.key(0)
-FALL = 12  # steps until what is filmed ends
+LIMIT = 12  # steps of what is filmed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,24 +68,24 @@ def untrained(*overrides):
 
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_map_is_played_and_filmed(tmp_path):
-    found = evaluated(tmp_path / "run", "env=smac_2s3z", f"env.max_steps={FALL}")
+    found = evaluated(tmp_path / "run", "env=smac_2s3z", f"env.max_steps={LIMIT}")
     (row,) = found["policies"]
-    assert row["win_rate"] == 0 and row["length"] == FALL and row["policy"] == 0
-    assert pictures_in(tmp_path / "run" / "episode.gif") == FALL + 1
+    assert row["win_rate"] == 0 and row["length"] == LIMIT and row["policy"] == 0
+    assert pictures_in(tmp_path / "run" / "episode.gif") == LIMIT + 1
     recording = page(tmp_path / "run" / "episode.html")
-    assert len(recording["x"]) == len(recording["returns"]) == FALL + 1
+    assert len(recording["x"]) == len(recording["returns"]) == LIMIT + 1
     assert recording["title"] == "smac_2s3z, ps, step 10"
 
 
 @pytest.fixture
 def short(monkeypatch):
-    """Robots walk FALL steps; a skip where none can be drawn."""
+    """Robots walk LIMIT steps; a skip where none can be drawn."""
     robot = envs.make("halfcheetah_2x3", engine="native", agent_ids=False)
     try:
         next(pictures.frames(robot.model, robot.partition, robot.model.qpos0[None]))
     except ConfigError as error:
         pytest.skip(str(error))
-    limit = property(lambda self: FALL, lambda self, steps: None)
+    limit = property(lambda self: LIMIT, lambda self, steps: None)
     monkeypatch.setattr(environment.MultiAgentMujoco, "max_steps", limit, raising=False)
 
 
@@ -93,20 +93,21 @@ def short(monkeypatch):
 def test_a_robot_is_played_and_filmed(short, tmp_path):
     found = evaluated(tmp_path / "run", "env=halfcheetah_2x3")
     (row,) = found["policies"]
-    assert "win_rate" not in row and row["length"] == FALL
-    assert pictures_in(tmp_path / "run" / "episode.gif") == FALL + 1
+    assert "win_rate" not in row and row["length"] == LIMIT
+    assert pictures_in(tmp_path / "run" / "episode.gif") == LIMIT + 1
     recording = page(tmp_path / "run" / "episode.html")
-    assert recording["frames"] == len(recording["returns"]) == FALL + 1
+    assert recording["frames"] == len(recording["returns"]) == LIMIT + 1
 
 
 def test_upstreams_maps_are_filmed_too(tmp_path):
-    """Whom units shoot at is whom they were told to, in steps in which someone lost health."""
-    subject = untrained("env=smax_3m", f"env.max_steps={2 * FALL}")
+    """Lines of fire are drawn to those who lose health, and to nobody else."""
+    limits = "env.walls_cause_death=false", f"env.max_steps={2 * LIMIT}"
+    subject = untrained("env=smax_3m", *limits)
     options = evaluate.Options(out=str(tmp_path), render=True, format="gif")
     video, html = evaluate.render(options, subject)
     recording = page(html)
     length = len(recording["x"]) - 1
-    assert FALL < length <= 2 * FALL and pictures_in(video) == length + 1
+    assert LIMIT < length <= 2 * LIMIT and pictures_in(video) == length + 1
     assert recording["map"] == {"low": [0, 0], "high": [32, 32]} and recording["seconds"] == 0.5
     assert [unit["name"] for unit in recording["units"]][2:4] == ["ally_2", "enemy marine"]
     health, acts = np.array(recording["health"]), np.array(recording["acts"])

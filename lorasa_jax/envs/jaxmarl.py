@@ -132,8 +132,10 @@ class JaxMarl:
     """A JaxMARL environment as an `Environment`; `game` is upstream's own.
 
     The critic's state is upstream's world state where there is one, else all observations, one
-    after the other; the same for all agents. info: illegal [] counts active agents' actions that
-    were not legal; one that an agent does not have stands for its last one.
+    after the other; the same for all agents. info: illegal [] counts the actions that were not
+    legal, those of inactive agents included. They reach upstream all the same; one that an agent
+    does not have as its last action, a negative one as its first. In Hanabi, who is not to act may
+    only pass, its last action, and whatever else it chooses is counted and comes to nothing.
     """
 
     def __init__(self, name, game, max_steps, team_reward="mean", shaped_reward=0.0):

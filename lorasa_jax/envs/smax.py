@@ -1,7 +1,8 @@
 """JaxMARL's SMAX maps: upstream's rules in matrix form, without its traps.
 
-An episode equals upstream's `HeuristicEnemySMAX` bit for bit (observations, rewards, legal
-actions, deaths), faster: nothing is computed per pair of units in a loop, once for each team, or
+From equal states and keys, a step gives what a step of upstream's `HeuristicEnemySMAX` gives
+(observations, rewards, legal actions, deaths): exactly, but for the rounding of sums, which the
+tests bound. It is faster: nothing is computed per pair of units in a loop, once for each team, or
 to be thrown away. What differs on purpose:
 
 - `max_steps` is exact; upstream times out one step late and calls it an ending like any other.
@@ -127,7 +128,9 @@ class Smax:
 
     `game` is upstream's own environment, whose methods accept `state.upstream`. Units are counted
     as upstream counts them: allies first. A dead agent may only stop, sees zeros and is inactive.
-    info: won [] is 1 on the step that wins; illegal [] counts living agents' illegal actions.
+    info: won [] is 1 on the step that wins; illegal [] counts living agents' illegal actions. An
+    attack on somebody out of range is illegal, and carried out all the same, as upstream: the unit
+    stands, and fires if its target comes into range within the step.
     """
 
     def __init__(self, name: str, game, state: str = "agent"):

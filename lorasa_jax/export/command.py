@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.evaluate import pairs
 from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
 from lorasa_jax.export.policy import CARD
-from lorasa_jax.values import listed, whole
+from lorasa_jax.values import listed, pairs, whole
 
 
 @dataclass(frozen=True)

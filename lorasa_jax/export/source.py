@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import yaml
 
 import lorasa_jax
 from lorasa_jax import runs
@@ -39,10 +38,7 @@ def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
     Raises:
       ConfigError: there is no such checkpoint or seed, or the run goes on and no step is given.
     """
-    try:
-        run = runs.load(out, step)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{out}/config.yaml cannot be read; it is not whole YAML.") from error
+    run = runs.load(out, step)
     config = run.config
     if step is None and not (Path(out) / SUMMARY).exists():
         raise ConfigError(

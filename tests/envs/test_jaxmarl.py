@@ -129,13 +129,17 @@ def test_ids_follow_the_padding():
     np.testing.assert_array_equal(timestep.legal, [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 
 
-def test_actions_that_an_agent_lacks_are_its_last_and_counted():
+def test_actions_that_an_agent_lacks_are_its_last_or_first_and_counted():
     env = make("jaxmarl_MPE_simple_speaker_listener_v4")
     state, _ = env.reset(KEY)
     step = jax.jit(env.step)
     _, wrong = step(KEY, state, jnp.array([4, 4]))
     _, right = step(KEY, state, jnp.array([2, 4]))
     assert (wrong.info["illegal"], right.info["illegal"]) == (1, 0)
+    np.testing.assert_array_equal(wrong.obs, right.obs)
+    _, wrong = step(KEY, state, jnp.array([-1, -7]))
+    _, right = step(KEY, state, jnp.array([0, 0]))
+    assert (wrong.info["illegal"], right.info["illegal"]) == (2, 0)
     np.testing.assert_array_equal(wrong.obs, right.obs)
 
 
@@ -292,7 +296,6 @@ def test_a_team_of_discrete_and_continuous_agents_is_refused():
         jaxmarl.JaxMarl("mixed", Mixed(), 10)
 
 
-@pytest.mark.slow
 def test_upstream_is_imported_without_a_word():
     """It prints, and puts back the interpreter's first stdout; a redirection must survive that."""
     code = (

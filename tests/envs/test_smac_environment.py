@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from short_training import train
 
 from lorasa_jax import envs
 from lorasa_jax.envs import smac
@@ -127,6 +128,17 @@ def test_spawn_points():
     assert np.abs(place[:, :8] - [9, 16]).max() < 4
 
 
+@pytest.mark.parametrize("name", ["MMM2", "1c3s5z"])
+def test_units_stand_beside_each_other_at_the_start(name):
+    """What pushing keeps between units of a layer is there but for a tenth at most, in a crowd."""
+    battle = smac.make(f"smac_{name}").battle
+    place = np.asarray(jax.jit(jax.vmap(battle.begin))(jax.random.split(KEY, 100)).unit_positions)
+    gap = np.linalg.norm(place[:, :, None] - place[:, None], axis=-1)
+    apart = battle.roster.apart
+    closest = (gap / np.where(apart > 0, apart, 1.0))[:, apart > 0].min(1)
+    assert closest.min() > 0.9 and np.median(closest) > 0.99
+
+
 def test_truncated_exactly_at_the_limit(skirmish, step, start):
     state, timestep = start
     for t in range(1, skirmish.max_steps + 1):
@@ -197,11 +209,22 @@ def test_a_win_pays_twenty_in_all(skirmish, start):
 
 
 def test_own_losses_cost_nothing(skirmish, start):
+    """Nor do they pay: a dead zealot, a marine with 20 left, each as low as never before."""
     battle, before = skirmish.battle, start[0].battle
+    health = before.unit_health.at[0].set(0.0).at[1].set(20.0)
+    shields = before.unit_shields.at[0].set(0.0)
+    lost = battle.roster.health + battle.roster.shields - health - shields
+    np.testing.assert_array_equal(lost, [150, 25, 0, 0, 0, 0, 0, 0])
     after = before.replace(
-        unit_alive=np.arange(8) != 0, unit_health=np.where(np.arange(8) == 0, 0, 45.0)
-    )
+        unit_alive=health > 0, unit_health=health, unit_shields=shields,
+        unit_lowest=health + shields,
+    )  # fmt: skip
     assert battle.reward(before, after) == 0
+    # The same among the enemies pays: 175 points of damage and a death.
+    mirrored = jax.tree.map(lambda x: jnp.roll(x, 4, axis=0) if x.shape else x, after)
+    np.testing.assert_allclose(
+        battle.reward(before, mirrored), (175 + 10) * 20 / battle.most_reward, rtol=1e-5
+    )
 
 
 def test_legal_actions(skirmish, start):
@@ -222,6 +245,16 @@ def test_legal_actions(skirmish, start):
     mask = legal(skirmish, state)
     np.testing.assert_array_equal(mask[0], np.arange(9) == STOP)
     assert not mask[2, 5:].any() and not mask[3, 5:].any()
+
+
+@pytest.mark.parametrize("distance, free", [(1.5, True), (1.01, True), (0.99, False)])
+def test_the_way_is_open_until_half_a_move_before_the_wall(skirmish, start, distance, free):
+    """The walls are at x 0 and 32, y 8 and 24; SMAC looks half of its move of 2 ahead."""
+    places = [(16, 24 - distance), (32 - distance, 16), (16, 8 + distance), (distance, 16)]
+    state = changed(start[0], unit_positions=dict(enumerate(places)))
+    moves = legal(skirmish, state)[:, :4]
+    expected = ~np.eye(4, dtype=bool) | free
+    np.testing.assert_array_equal(moves, expected)
 
 
 def test_the_attack_head_heals(skirmish, step, start):
@@ -306,6 +339,53 @@ def test_what_agents_see(skirmish, start):
     assert not np.asarray(obs)[0].any()
 
 
+def test_what_critics_are_shown(skirmish, start):
+    """[oneself | legal | relations to each unit | every unit | time left], by hand."""
+    env = skirmish
+    places = {0: (10, 16), 1: (13, 18), 2: (31, 16), 3: (10, 12),
+              4: (10, 19), 5: (20, 16), 6: (18, 16), 7: (10, 22)}  # fmt: skip
+    state = changed(
+        start[0],
+        unit_positions=places,
+        unit_health={4: 50.0, 3: 75.0, 6: 0.0},
+        unit_shields={4: 10.0},
+        unit_lowest={4: 45.0, 3: 60.0},
+        unit_calm={4: 7.5},
+        unit_energy={3: 100.0},
+        unit_weapon_cooldowns={1: 0.861 / 2},
+        unit_targets={4: 1, 5: 0, 0: 4, 6: 1},
+    )
+    state = state._replace(battle=state.battle.replace(step=jnp.int32(9)))
+    mask = legal(env, state)
+    rows = np.asarray(views.critic_states(env.battle, state.battle, jnp.asarray(mask)))
+    each = 1 + 2 + 3 + 2 + 3  # alive; place; weapon, lowest, calm; health, shields; three types
+    assert rows.shape == (4, env.state_size) == (4, each + 9 + 8 * 4 + 8 * each + 1)
+    relations = rows[:, each + 9 : each + 9 + 32].reshape(4, 8, 4)
+    everyone = rows[:, each + 9 + 32 : -1].reshape(4, 8, each)
+    np.testing.assert_allclose(rows[:, -1], 1 - 9 / 12, rtol=1e-6)
+    np.testing.assert_array_equal(everyone, np.broadcast_to(everyone[0], everyone.shape))
+    np.testing.assert_array_equal(rows[:, :each], everyone[0, :4])
+    np.testing.assert_array_equal(rows[:, each : each + 9], mask)
+
+    kinds = np.eye(3)[[1, 0, 2]]  # zealot, marine, medivac in the table's order
+    by_hand = {
+        0: [1, -6 / 16, 0, 0, 1, 0, 1, 1, *kinds[0]],
+        1: [1, -3 / 16, 2 / 8, 0.5, 1, 0, 1, 0, *kinds[1]],
+        3: [1, -6 / 16, -4 / 8, 100 / 200, 60 / 150, 0, 0.5, 0, *kinds[2]],
+        4: [1, -6 / 16, 3 / 8, 0, 45 / 150, 0.75, 0.5, 0.2, *kinds[0]],
+        6: np.zeros(each),
+    }
+    for i, expected in by_hand.items():
+        np.testing.assert_allclose(everyone[0, i], expected, atol=1e-6, err_msg=str(i))
+
+    # Offset over 32, in sight within 9, aims at the agent; nothing of the dead.
+    np.testing.assert_allclose(relations[0, 4], [0, 3 / 32, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(relations[0, 5], [10 / 32, 0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(relations[1, 4], [-3 / 32, 1 / 32, 1, 1], atol=1e-6)
+    assert not relations[:, 6].any()
+    np.testing.assert_array_equal(relations[2, :, 3], np.arange(8) == 2, "only it, at itself")
+
+
 def test_states_are_bounded_and_each_agents_own(skirmish, step, start):
     """Whole episodes of random legal actions, and what their critics are shown."""
     state, timestep = start
@@ -359,6 +439,29 @@ def test_the_enemy_takes_the_nearest_and_stays_with_it(skirmish, start):
     assert targets(hurt)[3] == 6
     empty = changed(hurt, unit_energy={7: 4.0})
     assert targets(empty)[3] == 7
+    # It takes 5 energy to begin, and none to go on.
+    going_on = changed(hurt, unit_energy={7: 3.0}, unit_healing={7: True})
+    assert targets(going_on)[3] == 6
+
+
+@pytest.mark.parametrize("energy, healing, heals", [(50, False, True), (3, True, True),
+                                                    (3, False, False)])  # fmt: skip
+def test_the_enemys_medivac_heals(skirmish, step, start, energy, healing, heals):
+    """Half a second: 4.5 health for 1.5 energy, and no reward or price for the allies."""
+    state = changed(
+        start[0],
+        unit_positions={i: (1, 9 + i / 2) for i in range(4)}
+        | {4: (31, 23), 5: (20, 16), 6: (31, 21), 7: (21, 16)},
+        unit_health={5: 20.0},
+        unit_lowest={5: 20.0},
+        unit_energy={7: energy},
+        unit_healing={7: healing},
+    )
+    after, timestep = step(KEY, state, stops(skirmish))
+    np.testing.assert_allclose(after.battle.unit_health[5], 24.5 if heals else 20, rtol=1e-5)
+    spent = 1.5 if heals else 0.0
+    np.testing.assert_allclose(after.battle.unit_energy[7], energy - spent + 0.28125, rtol=1e-5)
+    assert after.battle.unit_acted[7] == heals and timestep.reward == 0
 
 
 def test_jaxmarls_api(skirmish):
@@ -388,3 +491,16 @@ def test_a_map_of_ones_own():
     state, timestep = jax.jit(env.reset)(KEY)
     assert timestep.obs.shape == (1, env.observation_size)
     assert state.battle.unit_health[0] == 500
+
+
+@pytest.mark.parametrize("sharing", ["ps", "nps", "ps_lora"])
+def test_trains(sharing):
+    """Two updates: everything finite, episodes end, parameters move; adapters in their phase."""
+    words = ["switch_at=80", "sharing.rank=2"] if sharing == "ps_lora" else []
+    team, progress = train(
+        "env=smac_3s_vs_5z", "env.max_steps=10", "network.kind=ff", "network.hidden=8",
+        "algo.num_envs=2", "algo.rollout_length=10", "total_steps=160", f"sharing={sharing}",
+        *words,
+    )  # fmt: skip
+    assert team.env.num_agents == 3 and progress.episodes.count[0] == 4
+    assert ("adapters" in team.actor.scheme.trained) == (sharing == "ps_lora")

@@ -22,7 +22,8 @@ TICKS, CASES = 1000, 36
 DT = 1 / 16
 
 # Volleys until the target is dead, attackers in rows. Marine on zealot: 8 volleys of 6 take 48 of
-# 50 shields, the 9th spends 2 on shields and 4 - 1 on health, 20 more of 6 - 1 take the other 97.
+# 50 shields, the 9th a third of itself for the last 2 and two thirds of 6 - 1 for health, 20 more
+# of 6 - 1 take the other 96.7.
 # Colossus on marine: two hits of 10 + 5 (light), so 30 and 15. Zealot on marauder: 2 (8 - 1) = 14
 # a volley, 9 for 125. Stalker on medivac: 13 + 5 - 1 = 17, 9 for 150.
 VOLLEYS = {
@@ -35,6 +36,18 @@ VOLLEYS = {
 }
 # Ticks from one volley to the next: cooldown over 1/16 s, rounded up.
 PERIODS = {"marine": 14, "marauder": 24, "stalker": 30, "zealot": 20, "colossus": 24}
+
+
+# Health, shields, armour, reach, radius, separation; damage, hits, bonus, against; cooldown and
+# speed in "Normal" seconds: SMAC's unit file and StarCraft's API dump.
+ROWS = {
+    "marine": (45, 0, 0, 5, 0.375, 0.375, 6, 1, 0, "", 0.861, 2.25),
+    "marauder": (125, 0, 1, 6, 0.5625, 0.5625, 10, 1, 10, "armored", 1.5, 2.25),
+    "stalker": (80, 80, 1, 6, 0.625, 0.625, 13, 1, 5, "armored", 1.87, 2.953),
+    "zealot": (100, 50, 1, 0.1, 0.5, 0.375, 8, 2, 0, "", 1.2, 2.25),
+    "colossus": (200, 150, 1, 7, 1.0, 0.75, 10, 2, 5, "light", 1.5, 2.25),
+    "medivac": (150, 0, 1, 4, 0.75, 0.75, 0, None, 0, "", None, 2.5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +155,37 @@ def test_time_to_kill_of_every_pair(arena):
 def test_a_volley_by_hand(attacker, target, shields, health):
     table = units.STARCRAFT
     assert volley(table[attacker], table[target]) == (shields, health)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_the_games(battle, kind):
+    """And what a battle makes of them: for radii and separation, sums over pairs."""
+    row, roster, i = units.STARCRAFT[kind], battle.roster, unit(kind)
+    health, shields, armour, reach, radius, separation, damage, hits, bonus, *rest = ROWS[kind]
+    against, cooldown, speed = rest
+    assert (row.health, row.shields, row.armor, row.reach) == (health, shields, armour, reach)
+    assert (row.radius, row.damage, row.bonus) == (radius, damage, bonus)
+    assert (row.against, row.speed, row.sight) == (against, speed, 9)
+    assert kind == "medivac" or (row.hits, row.cooldown) == (hits, cooldown)
+    np.testing.assert_allclose(roster.health[i], health)
+    np.testing.assert_allclose(roster.shields[i], shields)
+    np.testing.assert_allclose(roster.sight[i], 9)
+    np.testing.assert_allclose(roster.apart[i, unit(kind, 1)], 2 * separation)
+    np.testing.assert_allclose(roster.reach[i, unit(kind, 1)], reach + 2 * radius)
+
+
+def test_weapons_and_healers_reach_as_far_as_told_and_no_further(arena):
+    """Edge to edge: a hundredth within it they act at once, a hundredth beyond they do not."""
+    cases = []
+    for kind in KINDS:
+        other = unit("marine", 1, enemy=kind != "medivac")
+        for beyond in (-0.01, 0.01):
+            away = ROWS[kind][3] + ROWS[kind][4] + ROWS["marine"][4] + beyond
+            places = {unit(kind): (10.0, 16.0), other: (10.0 + away, 16.0)}
+            cases.append((places, {unit(kind): other}, {"unit_health": {other: 20.0}}))
+    traces = arena(cases)
+    for kind, within, beyond in zip(KINDS, traces[::2], traces[1::2], strict=True):
+        assert within.unit_acted[1, unit(kind)] and not beyond.unit_acted[1, unit(kind)], kind
 
 
 def test_armour_leaves_half_a_point_of_a_hit():

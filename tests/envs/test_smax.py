@@ -223,7 +223,19 @@ def test_the_dead_see_nothing_and_may_only_stop(name):
     )
 
 
-def test_illegal_actions_do_nothing_and_are_counted():
+def test_an_illegal_attack_is_counted_and_fires_once_its_target_comes_into_range():
+    """As upstream: an ally and an enemy marine are left, 5.5 apart, and the enemy walks up."""
+    alive = jnp.array([1, 0, 0, 1, 0, 0], bool)
+    place = jnp.array([[14.0, 16.0], [1, 1], [1, 2], [19.5, 16.0], [31, 1], [31, 2]])
+    state, timestep = injected(unit_alive=alive, unit_health=45.0 * alive, unit_positions=place)
+    assert not timestep.legal[0, smax.STOP + 1 :].any()
+    after, timestep = small()[2](KEY, state, jnp.array([smax.STOP + 1, smax.STOP, smax.STOP]))
+    assert timestep.info["illegal"] == 1
+    np.testing.assert_allclose(after.upstream.state.unit_health[3], 45 - 9)
+    np.testing.assert_allclose(timestep.reward, 9 / 45 / 3, rtol=1e-6)
+
+
+def test_illegal_actions_far_away_do_nothing_and_are_counted():
     _, reset, step, _ = small()
     state, timestep = reset(KEY)
     assert not timestep.legal[:, smax.STOP + 1 :].any()

@@ -11,6 +11,9 @@ upstream's game, so that tests can hold one against the other.
 | cooldown | falls without end; the tick that fires is not counted | stops at 0; every tick counts |
 | a weapon's delay | drawn every tick | drawn every step: no unit fires twice within one |
 | damage | one number per type | hits, bonus, armour, shields that return, planes, beams |
+| observations | own place; others' moves, targets, cooldowns | SMAC's; own place and weapon |
+| sight | 8 to 10, by type | 9 for every agent |
+| illegal actions | fire if the target comes into range | stop (SMAC fails), and are counted |
 | pushing | all units | units of one layer; separation radii |
 | healing | none | health for energy, through the attack head of healers |
 | walls | kill | stop; y from 8 to 24 |

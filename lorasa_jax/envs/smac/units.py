@@ -62,7 +62,8 @@ def _table(*units: Unit) -> dict[str, Unit]:
     return {unit.name: unit for unit in units}
 
 
-# SMAC shows every agent what is within 9, whatever the unit's own sight.
+# SMAC shows every agent what is within 9, whatever the unit's own sight. Its allies' copy of the
+# Medivac flies at 2.75, once it has accelerated; both teams have StarCraft's here, at 2.5 at once.
 STARCRAFT = _table(
     Unit(
         "marine", "m", health=45, reach=5, speed=2.25, radius=0.375,
