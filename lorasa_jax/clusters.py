@@ -49,7 +49,7 @@ def check(config: Config) -> None:
     )
     if not whole or len(given) != env.num_agents:
         raise ConfigError(
-            f"sharing.clusters={given} must give a group 0, 1, ... for each of the "
+            f"sharing.clusters={given} must give the number of a group for each of the "
             f"{env.num_agents} agents."
         )
 

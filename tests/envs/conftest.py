@@ -9,7 +9,7 @@ def reference():
     return loop_of("ant")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def touching():
     """PhysState [60, ...]: the Ant in contact with the floor."""
     return harvest("ant")

@@ -82,8 +82,13 @@ def loop_of(name: str, profile: str = "lorasa") -> Loop:
     return Loop(load_model(body), body.frame_skip)
 
 
-@functools.cache
 def harvest(name: str, profile: str = "lorasa", count: int = 60) -> PhysState:
+    """A copy of harvested states for the caller alone: JAX may take over memory that it is given."""
+    return PhysState(*(x.copy() for x in _harvest(name, profile, count)))
+
+
+@functools.cache
+def _harvest(name: str, profile: str, count: int) -> PhysState:
     """PhysState [count, ...]: float64 states out of random play, in contact where there is any.
 
     Every other robot begins in a random attitude, so that torsos and upper legs touch too.
