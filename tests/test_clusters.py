@@ -51,7 +51,7 @@ def test_planted_groups_are_found_and_found_again():
 
 
 def test_the_rewards_target_is_an_option():
-    """Everyone's reward is the same, so that it tells nobody apart; groups are found all the same."""
+    """Everyone's reward is the same and tells nobody apart; groups are found all the same."""
     config = load("sharing=seps", "sharing.grouping=reward", "algo.num_envs=25",
                   "algo.rollout_length=160", "total_steps=8000")  # fmt: skip
     found = clusters.find(config)
