@@ -81,10 +81,9 @@ def rollout(env, num_envs: int, steps: int, *, record: bool = False):
     """
 
     def step(carry, draws):
-        key, actions = draws
+        keys, actions = draws
         state, total = carry
         before = state.physics
-        keys = jax.random.split(key, num_envs)
         after, timestep = jax.vmap(env.step)(keys, state, actions)
         ended = timestep.terminated | timestep.truncated
         state = jax.lax.cond(
@@ -97,7 +96,8 @@ def rollout(env, num_envs: int, steps: int, *, record: bool = False):
 
     def run(key, actions):
         state, _ = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-        draws = jax.random.split(key, steps), actions
+        # As in training, a window's randomness comes from one call outside its loop.
+        draws = jax.random.split(key, (steps, num_envs)), actions
         (_, total), inputs = jax.lax.scan(step, (state, jnp.zeros(num_envs)), draws)
         return total, inputs
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch
 
 from lorasa_jax.envs.mamujoco.physics import PhysState, derived_shapes
@@ -51,13 +52,27 @@ class NativeStepper:
         packed = jnp.concatenate(physics, axis=-1)
         return self._unpack(self._call(self._evaluate, packed, sum(self._widths)))
 
-    def _call(self, function, packed, width):
-        return jax.pure_callback(
-            function,
-            jax.ShapeDtypeStruct((*packed.shape[:-1], width), packed.dtype),
-            packed,
-            vmap_method="broadcast_all",
-        )
+    def _call(self, fill, packed, width):
+        """fill(rows [robot, ...], out [robot, width]) from inside compiled code.
+
+        On CPU it works on XLA's own buffers: 3 microseconds a call instead of 43, for a pure
+        callback passes its arguments through the device first.
+        """
+        result = jax.ShapeDtypeStruct((*packed.shape[:-1], width), packed.dtype)
+        if jax.default_backend() == "cpu":
+
+            def on_buffers(_, out, packed):
+                fill(_rows(np.asarray(packed)), _rows(np.asarray(out)))
+
+            return buffer_callback(on_buffers, result, vmap_method="broadcast_all")(packed)
+
+        def on_host(packed):
+            packed = np.asarray(packed)
+            out = np.empty((*packed.shape[:-1], width), packed.dtype)
+            fill(_rows(packed), _rows(out))
+            return out
+
+        return jax.pure_callback(on_host, result, packed, vmap_method="broadcast_all")
 
     def _unpack(self, derived):
         parts = jnp.split(derived, np.cumsum(self._widths)[:-1], axis=-1) if self._widths else ()
@@ -66,28 +81,20 @@ class NativeStepper:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
-    def _advance(self, packed):
-        packed = np.asarray(packed)
-        rows = packed.reshape(-1, packed.shape[-1])
+    def _advance(self, rows, out):
         nq, nv = self._model.nq, self._model.nv
         with self._lock:
             engine = self._load(rows)
             engine.fields["ctrl"][:] = rows[:, nq + 2 * nv :]
             engine.step(self._frame_skip)
-            after = np.empty((len(rows), nq + 2 * nv + sum(self._widths)), packed.dtype)
-            self._store(engine, after, (*_STATE, *self._shapes))
-        return after.reshape(*packed.shape[:-1], -1)
+            self._store(engine, out, (*_STATE, *self._shapes))
 
-    def _evaluate(self, packed):
-        packed = np.asarray(packed)
-        rows = packed.reshape(-1, packed.shape[-1])
+    def _evaluate(self, rows, out):
         with self._lock:
             engine = self._load(rows)
             engine.fields["ctrl"][:] = 0.0
             engine.forward()
-            derived = np.empty((len(rows), sum(self._widths)), packed.dtype)
-            self._store(engine, derived, tuple(self._shapes))
-        return derived.reshape(*packed.shape[:-1], -1)
+            self._store(engine, out, tuple(self._shapes))
 
     def _load(self, rows):
         engine = self._engine(len(rows))
@@ -112,6 +119,11 @@ class NativeStepper:
             kind = _ContactEngine if "cfrc_ext" in self._shapes else _BatchEngine
             self._engines[size] = kind(self._model, size, self._nthread, tuple(self._shapes))
         return self._engines[size]
+
+
+def _rows(x):
+    """[..., width] as [robot, width], the same memory."""
+    return x.reshape(-1, x.shape[-1])
 
 
 class _BatchEngine:
