@@ -83,7 +83,7 @@ def loop_of(name: str, profile: str = "lorasa") -> Loop:
 
 
 def harvest(name: str, profile: str = "lorasa", count: int = 60) -> PhysState:
-    """A copy of harvested states, the caller's own: JAX may take over memory that it is given."""
+    """A copy of harvested states, the caller's own, so that no test can change another's."""
     return PhysState(*(x.copy() for x in _harvest(name, profile, count)))
 
 
