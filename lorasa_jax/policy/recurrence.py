@@ -1,0 +1,95 @@
+"""The GRU over a sequence, with a backward pass of its own for long ones."""
+
+import jax
+import jax.numpy as jnp
+from flax.linen import sigmoid
+
+SHORT = 16  # steps up to which a loop is unrolled
+
+
+def unrolled(steps: int) -> int:
+    """Steps in a loop's body: a chunk whole, across which XLA overlaps and fuses, else one.
+
+    Measured on two cores: ten of 128 steps take 1.4 times as long as one at a time.
+    """
+    return steps if steps <= SHORT else 1
+
+
+def gru(
+    kernel: jax.Array, bias: jax.Array, carry: jax.Array, gates: jax.Array, first: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """PyTorch's GRU on inputs projected beforehand, gates in the order reset, update, new.
+
+    kernel [hidden, 3 hidden], bias [3 hidden], carry [..., hidden], gates [time, ..., 3 hidden],
+    first [time, ...]: where true the carry is zeroed before the step. Returns the last carry and
+    all hidden states [time, ..., hidden].
+    """
+    return (_plain if gates.shape[0] <= SHORT else _long)(kernel, bias, carry, gates, first)
+
+
+def _cell(kernel, bias, hidden, gates):
+    """(new hidden state, what its derivatives need)."""
+    reset_h, update_h, new_h = jnp.split(hidden @ kernel + bias, 3, axis=-1)
+    reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
+    reset = sigmoid(reset_x + reset_h)
+    update = sigmoid(update_x + update_h)
+    new = jnp.tanh(new_x + reset * new_h)
+    return (1.0 - update) * new + update * hidden, (hidden, reset, update, new, new_h)
+
+
+def _plain(kernel, bias, carry, gates, first):
+    def step(hidden, inputs):
+        gates, first = inputs
+        hidden = jnp.where(first[..., None], 0.0, hidden)
+        hidden, _ = _cell(kernel, bias, hidden, gates)
+        return hidden, hidden
+
+    return jax.lax.scan(step, carry, (gates, first), unroll=unrolled(gates.shape[0]))
+
+
+@jax.custom_vjp
+def _long(kernel, bias, carry, gates, first):
+    return _plain(kernel, bias, carry, gates, first)
+
+
+def _long_forward(kernel, bias, carry, gates, first):
+    def step(hidden, inputs):
+        gates, first = inputs
+        hidden = jnp.where(first[..., None], 0.0, hidden)
+        hidden, kept = _cell(kernel, bias, hidden, gates)
+        return hidden, (hidden, kept)
+
+    last, (hiddens, kept) = jax.lax.scan(step, carry, (gates, first))
+    return (last, hiddens), (kernel, kept, first)
+
+
+def _long_backward(residuals, gradients):
+    """The kernel's gradient is one product over the whole sequence instead of a sum of many.
+
+    So are all factors that do not depend on the gradient that flows back through time.
+    """
+    kernel, (hidden, reset, update, new, new_h), first = residuals
+    last, outer = gradients
+    by_new = (1.0 - update) * (1.0 - new * new)
+    by_update = (hidden - new) * update * (1.0 - update)
+    by_reset = new_h * reset * (1.0 - reset)
+
+    def step(gradient, inputs):
+        outer, by_new, by_update, by_reset, reset, update, first = inputs
+        gradient = gradient + outer
+        new_x = gradient * by_new
+        recurrent = jnp.concatenate(
+            [new_x * by_reset, gradient * by_update, new_x * reset], axis=-1
+        )
+        gradient = gradient * update + recurrent @ kernel.T
+        return jnp.where(first[..., None], 0.0, gradient), (recurrent, new_x)
+
+    scanned = outer, by_new, by_update, by_reset, reset, update, first
+    carry, (recurrent, new_x) = jax.lax.scan(step, last, scanned, reverse=True)
+    size = hidden.shape[-1]
+    rows = recurrent.reshape(-1, 3 * size)
+    gates = jnp.concatenate([recurrent[..., : 2 * size], new_x], axis=-1)
+    return hidden.reshape(-1, size).T @ rows, rows.sum(0), carry, gates, None
+
+
+_long.defvjp(_long_forward, _long_backward)
