@@ -30,7 +30,7 @@ from lorasa_jax import envs
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn.rollout import choose
+from lorasa_jax.learn.rollout import reset_ended
 from lorasa_jax.reporting import write_whole
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,11 +86,7 @@ def rollout(env, num_envs: int, steps: int, *, record: bool = False):
         before = state.physics
         after, timestep = jax.vmap(env.step)(keys, state, actions)
         ended = timestep.terminated | timestep.truncated
-        state = jax.lax.cond(
-            ended.any(),
-            lambda: choose(ended, jax.vmap(env.reset)(keys)[0], after),
-            lambda: after,
-        )
+        state, _ = reset_ended(env, ended, keys, (after, timestep))
         seen = timestep.reward + timestep.obs.sum((1, 2)) + timestep.state.sum((1, 2))
         return (state, total + seen), (before, actions) if record else None
 

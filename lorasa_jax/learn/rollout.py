@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from lorasa_jax.envs.types import TimeStep
 from lorasa_jax.learn.team import Team, forward
 
+RESETS = 8  # groups in which all environments would be reset
+
 
 class Runner(NamedTuple):
     """What goes on from window to window: environments, their last time step, recurrent states.
@@ -189,11 +191,7 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends):
         terminated=after.terminated, truncated=cut, slot=ends.used,
     )  # fmt: skip
     ends = _remember(ends, cut, after.state, critic_carry)
-    new_state, new = jax.lax.cond(
-        ended.any(),
-        lambda: choose(ended, jax.vmap(env.reset)(draws.reset), (env_state, after)),
-        lambda: (env_state, after),
-    )
+    new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))
     episode_return = runner.episode_return + after.reward
     episodes = Episodes(
         ended.sum().astype(float),
@@ -209,6 +207,32 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends):
         jnp.where(ended, 0.0, episode_return),
     )
     return runner, ends, transition, episodes
+
+
+def reset_ended(env, ended: jax.Array, keys: jax.Array, now):
+    """`now` (states, time steps) [env, ...] with those reset that have ended [env]; keys [env].
+
+    A few at a time, until all are: resets cost as much as the episodes that end, not as many as
+    there are environments, also under vmap, where a condition would evaluate both its branches.
+    """
+    num_envs = ended.shape[0]
+    group = max(1, num_envs // RESETS)
+    order = jnp.argsort(~ended, stable=True)
+    order = jnp.concatenate([order, jnp.zeros(group, order.dtype)])
+    count = ended.sum()
+
+    def more(loop):
+        return loop[1] < count
+
+    def some(loop):
+        now, begin = loop
+        who = jax.lax.dynamic_slice(order, (begin,), (group,))
+        fresh = jax.vmap(env.reset)(keys[who])
+        into = jnp.where(begin + jnp.arange(group) < count, who, num_envs)
+        put = lambda old, new: old.at[into].set(new, mode="drop")  # noqa: E731
+        return jax.tree.map(put, now, fresh), begin + group
+
+    return jax.lax.while_loop(more, some, (now, jnp.zeros((), count.dtype)))[0]
 
 
 def choose(condition: jax.Array, new, old):

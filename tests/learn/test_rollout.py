@@ -201,3 +201,26 @@ def test_choose_takes_whole_environments():
     chosen = rollout.choose(jnp.array([True, False, True]), new, old)
     np.testing.assert_array_equal(chosen["a"], [[1, 1], [0, 0], [1, 1]])
     np.testing.assert_array_equal(chosen["b"], [1, 0, 1])
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 20])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_just_the_ended_are_reset_each_with_its_own_key(num_envs, share):
+    """A reset that tells its key; groups that do and do not divide the number of environments."""
+    env = SimpleNamespace(reset=lambda key: (jax.random.normal(key, (2,)), jax.random.uniform(key)))
+    keys = jax.random.split(jax.random.key(3), num_envs)
+    ended = jnp.asarray(np.random.default_rng(0).random(num_envs) < share)
+    now = jnp.zeros((num_envs, 2)), jnp.full(num_envs, -1.0)
+    fresh = jax.vmap(env.reset)(keys)
+
+    def reset(ended):
+        return rollout.reset_ended(env, ended, keys, now)
+
+    both = jnp.stack([ended, ~ended])
+    for found, which in (
+        (reset(ended), ended),
+        (jax.tree.map(lambda x: x[1], jax.vmap(reset)(both)), ~ended),
+    ):
+        for got, new, old in zip(found, fresh, now, strict=True):
+            mask = which.reshape(-1, *(1,) * (got.ndim - 1))
+            np.testing.assert_array_equal(got, jnp.where(mask, new, old))
