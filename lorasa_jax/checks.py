@@ -137,6 +137,22 @@ def algorithm(config) -> None:
         )
 
 
+def kept(value) -> tuple[int, ...]:
+    """The steps of keep_at, ascending."""
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"keep_at={value} must be a list of steps, such as [2000000].")
+    return tuple(sorted({whole(steps, "keep_at") for steps in value}))
+
+
+def keeping(config) -> None:
+    for steps in config.keep_at:
+        if steps % config.batch or steps > config.total_steps:
+            raise ConfigError(
+                f"keep_at={steps} must be a multiple of the {config.batch} steps of one update, "
+                f"at most total_steps={config.total_steps}."
+            )
+
+
 def switch(config, value, cell: dict, notes: list[str]) -> int | None:
     """The switch in steps; the paper's share of the run, on a whole update, if none is given.
 

@@ -49,7 +49,8 @@ class Run:
         """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any."""
         self.config, self.teams, self.reporter = config, teams, reporter
         self.start = start
-        kept = config.phase_ends[:-1]
+        self.kept = tuple(steps // config.batch for steps in config.keep_at)
+        kept = (*config.phase_ends[:-1], *self.kept)
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
         self.since_line = [0, 0.0]  # updates and seconds of training since the last evaluation
@@ -75,7 +76,7 @@ class Run:
                 update = _update(progress)
                 if update % config.eval_every == 0 or update == phase.end:
                     progress = self._evaluate(phase, progress)
-                due = update % config.checkpoint_every == 0 or update == phase.end
+                due = update % config.checkpoint_every == 0 or update in (phase.end, *self.kept)
                 due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
                 if due or stop.signal is not None:
                     self._save(index, progress)
@@ -152,6 +153,7 @@ class Run:
     def _advance(self, phase, progress):
         config, update = self.config, _update(progress)
         ahead = [phase.end, update + config.updates_per_call]
+        ahead += [kept for kept in self.kept if kept > update]
         ahead += [
             (update // every + 1) * every for every in (config.eval_every, config.checkpoint_every)
         ]

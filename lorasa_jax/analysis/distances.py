@@ -132,6 +132,7 @@ CATEGORICAL = {
     "jensen_shannon": jensen_shannon,
 }
 GAUSSIAN = {
+    "wasserstein": gaussian_wasserstein_1,
     "wasserstein_1": gaussian_wasserstein_1,
     "wasserstein_2": gaussian_wasserstein_2,
     "total_variation": gaussian_total_variation,

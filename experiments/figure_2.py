@@ -1,0 +1,27 @@
+"""Figure 2: return, or share of wins on maps, over environment steps, in every cell.
+
+    python -m experiments.figure_2 [cells=ant_4x2/mappo/ps+nps+ps_lora] [seeds=5] [total_steps=12e6]
+
+See experiments/cells.py for the keys. Lines are medians over seeds and bands the quartiles, as in
+the paper; a dot marks where adapters begin. figure_2.csv holds every evaluation of every seed;
+figure_2_summary.csv beside the quartiles the interquartile mean with a 95 % bootstrap interval over
+seeds (Agarwal et al. 2021); figure_2_improvement.csv how probably one way of sharing ends above
+another.
+"""
+
+from experiments import cells, command, learning, pictures
+from lorasa_jax.paper import TASKS
+
+CELLS = cells.grid(TASKS)
+
+
+def main(arguments: list[str]) -> None:
+    request = cells.request("figure_2", arguments, CELLS)
+    trainings = cells.ready(request)
+    if trainings is not None:
+        learned = [learning.read(training) for training in trainings]
+        pictures.told(learning.figure_of(request, learned))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,64 @@
+"""Figure 4: when to switch, at which rank, and on which layers, beside full sharing.
+
+    python -m experiments.figure_4 [cells=ant_4x2/mappo] [seeds=5] [total_steps=12e6]
+        [switches=2e6,4e6,...] [ranks=4,8,16,64] [placements=first,recurrent,last,all]
+
+One row of panels for each question; see experiments/cells.py for the other keys. All fine-tuning
+begins from checkpoints of the fully shared runs: nothing is pretrained twice. figure_4.csv holds
+every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
+"""
+
+from experiments import ablations, cells, command, learning, pictures
+from lorasa_jax.replay.scene import palette
+
+CELLS = cells.grid(["ant_4x2", "smac_MMM2"], schemes=("ps_lora",))
+QUESTIONS = {
+    "switch": ablations.by_switch,
+    "rank": ablations.by_rank,
+    "placement": ablations.by_placement,
+}
+
+
+def main(arguments: list[str]) -> None:
+    own = {"switches": "", "ranks": ablations.RANKS, "placements": ",".join(ablations.PLACEMENTS)}
+    request = cells.request("figure_4", arguments, CELLS, **own)
+    chosen = dict.fromkeys((cell.env, cell.algo) for cell in request.cells)
+    bases = [cells.Cell(env, algo, "ps_lora") for env, algo in chosen]
+    panels = {
+        (question, base): (ablations.baseline(base), *vary(request, base))
+        for question, vary in QUESTIONS.items()
+        for base in bases
+    }
+    needed = tuple(dict.fromkeys(cell for panel in panels.values() for cell in panel))
+    trainings = cells.ready(request, needed)
+    if trainings is None:
+        return
+    learned = {training.cell: learning.read(training) for training in trainings}
+    pictures.told(_write(request, bases, panels, learned))
+
+
+def _write(request, bases, panels, learned):
+    drawn, axes = pictures.figure(len(QUESTIONS), len(bases), 3.0)
+    rows, summaries = [], []
+    for i, question in enumerate(QUESTIONS):
+        for j, base in enumerate(bases):
+            here = [learned[cell] for cell in panels[question, base]]
+            metric = learning.metric_of(here)
+            names = [ablations.name_of(one.training.cell) for one in here]
+            learning.draw(axes[i, j], here, metric, names, palette(len(here)))
+            axes[i, j].set_title(f"{base.env}, {base.algo.upper()}: {question}")
+            axes[i, j].set_xlabel("environment steps")
+            axes[i, j].set_ylabel("win rate" if metric == "win_rate" else "episode return")
+            axes[i, j].legend(fontsize=7)
+            mark = {"question": question}
+            rows += [mark | row for row in learning.runs_table(here)]
+            summaries += [mark | row for row in learning.summary_table(here, metric)]
+    return [
+        pictures.write_rows(request, rows),
+        pictures.write_rows(request, summaries, "figure_4_summary"),
+        *pictures.save(request, drawn),
+    ]
+
+
+if __name__ == "__main__":
+    command.run(main)

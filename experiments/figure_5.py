@@ -1,0 +1,23 @@
+"""Figure 5: returns on the SMAC suite's maps over environment steps, where Figure 2 has wins.
+
+    python -m experiments.figure_5 [cells=smac_MMM2/mappo] [seeds=5] [total_steps=12e6]
+
+Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
+"""
+
+from experiments import cells, command, learning, pictures
+from lorasa_jax.paper import TASKS
+
+CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
+
+
+def main(arguments: list[str]) -> None:
+    request = cells.request("figure_5", arguments, CELLS)
+    trainings = cells.ready(request)
+    if trainings is not None:
+        learned = [learning.read(training) for training in trainings]
+        pictures.told(learning.figure_of(request, learned, "return"))
+
+
+if __name__ == "__main__":
+    command.run(main)

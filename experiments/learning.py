@@ -1,0 +1,223 @@
+"""Learning curves over seeds: read from runs, summed up, compared, drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import pictures
+from experiments.cells import Request, Training
+from lorasa_jax import reporting
+from lorasa_jax.analysis import curves
+from lorasa_jax.errors import ConfigError
+
+RESAMPLES = 2000
+
+
+class Learned(NamedTuple):
+    """A cell's evaluations: steps [step], returns and, on maps, shares of wins [seed, step].
+
+    switch is the step at which adapters began, None where there are none.
+    """
+
+    training: Training
+    seeds: tuple[int, ...]
+    steps: np.ndarray
+    returns: np.ndarray
+    wins: np.ndarray | None
+    switch: int | None
+
+    def scores(self, metric: str) -> np.ndarray:
+        """[seed, step] of `return` or `win_rate`."""
+        return self.wins if metric == "win_rate" else self.returns
+
+
+def read(training: Training) -> Learned:
+    """The evaluations of a finished run, and before its start those of the run it began from.
+
+    Raises:
+      ConfigError: the seeds were not evaluated at the same steps, as in a damaged file.
+    """
+    config = training.config
+    rows = reporting.read_metrics(training.out)
+    if config.init_from is not None:
+        path, _, step = config.init_from.rpartition("@")
+        rows = [row for row in reporting.read_metrics(path) if row["env_steps"] <= int(step)] + [
+            row for row in rows if row["env_steps"] > int(step)
+        ]
+    table: dict[int, dict[int, dict]] = {seed: {} for seed in config.seeds}
+    for row in rows:
+        table[row["seed"]][row["env_steps"]] = row
+    steps = sorted(table[config.seeds[0]])
+    if not steps or any(sorted(found) != steps for found in table.values()):
+        raise ConfigError(f"{training.out} has lost evaluations; delete it and run it again.")
+
+    def values(key):
+        return np.array(
+            [[table[seed][step][key] for step in steps] for seed in config.seeds], float
+        )
+
+    wins = values("win_rate") if "win_rate" in rows[0] else None
+    switch = reporting.switched_at(rows, config)
+    return Learned(training, config.seeds, np.array(steps), values("eval_return"), wins, switch)
+
+
+def metric_of(learned: Sequence[Learned]) -> str:
+    """What the paper draws: wins where there are any, else returns."""
+    return "return" if any(one.wins is None for one in learned) else "win_rate"
+
+
+def runs_table(learned: Sequence[Learned]) -> list[dict]:
+    """A row for every evaluation of every seed."""
+    return [
+        {
+            **_cell(one),
+            "seed": seed,
+            "env_steps": int(step),
+            "return": one.returns[i, j],
+            "win_rate": "" if one.wins is None else one.wins[i, j],
+        }
+        for one in learned
+        for i, seed in enumerate(one.seeds)
+        for j, step in enumerate(one.steps)
+    ]
+
+
+def summary_table(learned: Sequence[Learned], metric: str) -> list[dict]:
+    """A row for every evaluation: median and quartiles, interquartile mean and its interval."""
+    rows = []
+    for one in learned:
+        scores = one.scores(metric)
+        found = curves.summary(scores)
+        low, high = curves.iqm_interval(
+            scores[None], rng=np.random.default_rng(0), resamples=RESAMPLES
+        )
+        for j, step in enumerate(one.steps):
+            rows.append(
+                {
+                    **_cell(one),
+                    "metric": metric,
+                    "env_steps": int(step),
+                    "seeds": len(scores),
+                    "median": found.median[j],
+                    "lower_quartile": found.lower[j],
+                    "upper_quartile": found.upper[j],
+                    "iqm": found.iqm[j],
+                    "iqm_low": low[j],
+                    "iqm_high": high[j],
+                }
+            )
+    return rows
+
+
+def comparison_table(learned: Sequence[Learned], metric: str) -> list[dict]:
+    """How probably the row's way of sharing ends above another's, for all pairs of one panel."""
+    rows = []
+    for ours in learned:
+        for theirs in learned:
+            if ours is theirs or _panel(ours) != _panel(theirs):
+                continue
+            one, other = (x.scores(metric)[None, :, -1] for x in (ours, theirs))
+            low, high = curves.bootstrap(
+                curves.probability_of_improvement,
+                one,
+                other,
+                rng=np.random.default_rng(0),
+                resamples=RESAMPLES,
+            )
+            rows.append(
+                {
+                    **_cell(ours),
+                    "over": label(theirs),
+                    "metric": metric,
+                    "probability": float(curves.probability_of_improvement(one, other)),
+                    "low": float(low),
+                    "high": float(high),
+                }
+            )
+    return rows
+
+
+def label(one: Learned) -> str:
+    cell = one.training.cell
+    return " ".join([pictures.name_of(cell.sharing), *cell.keys])
+
+
+def _cell(one):
+    cell = one.training.cell
+    return {
+        "env": cell.env,
+        "algo": cell.algo,
+        "sharing": cell.sharing,
+        "keys": " ".join(cell.keys),
+    }
+
+
+def _panel(one):
+    return one.training.cell.env, one.training.cell.algo
+
+
+def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
+    """Median and quartiles over seeds into one panel; a small mark where adapters begin."""
+    for i, one in enumerate(learned):
+        colour = pictures.colour_of(one.training.cell.sharing) if colours is None else colours[i]
+        scores = one.scores(metric)
+        found = curves.summary(scores)
+        name = pictures.name_of(one.training.cell.sharing) if labels is None else labels[i]
+        axes.plot(one.steps, found.median, color=colour, lw=1.2, label=name)
+        if len(scores) > 1:
+            axes.fill_between(one.steps, found.lower, found.upper, color=colour, alpha=0.18, lw=0)
+        if one.switch is not None:
+            at = np.interp(one.switch, one.steps, found.median)
+            axes.plot([one.switch], [at], "o", ms=3.5, color=colour)
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
+
+
+def panels(learned: Sequence[Learned]) -> tuple[list[str], list[str]]:
+    """(algorithms, environments) in the order in which cells name them: rows and columns."""
+    cells = [one.training.cell for one in learned]
+    return list(dict.fromkeys(c.algo for c in cells)), list(dict.fromkeys(c.env for c in cells))
+
+
+def figure_of(
+    request: Request, learned: Sequence[Learned], metric: str | None = None
+) -> list[Path]:
+    """Draws a panel per algorithm and environment, and writes all tables; returns the paths."""
+    algos, envs = panels(learned)
+    drawn, axes = pictures.figure(len(algos), len(envs))
+    tables: tuple[list, list] = ([], [])
+    for (i, algo), (j, env) in ((a, b) for a in enumerate(algos) for b in enumerate(envs)):
+        here = [one for one in learned if _panel(one) == (env, algo)]
+        panel = axes[i, j]
+        if not here:
+            panel.set_axis_off()
+            continue
+        shown = metric or metric_of(here)
+        draw(panel, here, shown)
+        panel.set_title(f"{env}, {algo.upper()}")
+        panel.set_xlabel("environment steps")
+        panel.set_ylabel("win rate" if shown == "win_rate" else "episode return")
+        if shown == "win_rate":
+            panel.set_ylim(-0.03, 1.03)
+        tables[0].extend(summary_table(here, shown))
+        tables[1].extend(comparison_table(here, shown))
+    handles = {
+        text: handle
+        for panel in axes.flat
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 6),
+        fontsize=8,
+    )
+    paths = [
+        pictures.write_rows(request, runs_table(learned)),
+        pictures.write_rows(request, tables[0], f"{request.figure}_summary"),
+    ]
+    if tables[1]:
+        paths.append(pictures.write_rows(request, tables[1], f"{request.figure}_improvement"))
+    return [*paths, *pictures.save(request, drawn)]

@@ -1,0 +1,83 @@
+"""How figures look and how they are kept: CSV, PNG and SVG, each with the command inside."""
+
+import csv
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from experiments.cells import Request
+from lorasa_jax.replay.scene import palette
+from lorasa_jax.reporting import write_whole
+
+NAMES = {
+    "ps": "PS", "nps": "NPS", "seps": "SePS", "mtl": "MTL",
+    "ps_lora": "PS+LoRA", "seps_lora": "SePS+LoRA",
+}  # fmt: skip
+# Places in the palette: adapters are red, what they are compared with is cooler.
+_COLOURS = {"ps": 0, "nps": 1, "seps": 2, "mtl": 3, "ps_lora": 5, "seps_lora": 7}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lorasa_jax",
+    "figure.constrained_layout.use": True,
+}
+
+
+def name_of(scheme: str) -> str:
+    """A way of sharing as the paper writes it."""
+    return NAMES.get(scheme, scheme)
+
+
+def colour_of(scheme: str):
+    """The colour [3] that a way of sharing has in every figure."""
+    return palette(8)[_COLOURS.get(scheme, 4)]
+
+
+def figure(rows: int, columns: int, width: float = 2.6, height: float = 2.1, **options):
+    """(figure, axes [rows, columns]) in the house's style; sizes in inches of one panel."""
+    plt.rcParams.update(STYLE)
+    size = width * columns, height * rows
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+
+
+def save(request: Request, drawn, name: str | None = None) -> list[Path]:
+    """Writes a matplotlib figure as PNG and SVG, the command among their metadata."""
+    request.out.mkdir(parents=True, exist_ok=True)
+    paths = [request.out / f"{name or request.figure}.{kind}" for kind in ("png", "svg")]
+    about = {"Description": request.command}
+    drawn.savefig(paths[0], dpi=150, metadata=about)
+    drawn.savefig(paths[1], metadata={**about, "Date": None, "Creator": None})
+    plt.close(drawn)
+    return paths
+
+
+def write_rows(request: Request, rows: list[dict], name: str | None = None) -> Path:
+    """Writes rows of equal keys as CSV whose first line, a comment, is the command."""
+    request.out.mkdir(parents=True, exist_ok=True)
+    path = request.out / f"{name or request.figure}.csv"
+    text = io.StringIO()
+    text.write(f"# {request.command}\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+    return path
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV that `write_rows` wrote."""
+    with Path(path).open() as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def told(paths) -> None:
+    for path in paths:
+        print(path)

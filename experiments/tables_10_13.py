@@ -1,0 +1,112 @@
+"""Tables 10 to 13: norms of shared weights, of merged weights and of adapters, layer by layer.
+
+    python -m experiments.tables_10_13 [cells=ant_4x2/mappo] [seeds=5] [total_steps=12e6]
+        [switches=2e6,4e6,...] [ranks=4,8,16,64]
+    python -m experiments.tables_10_13 run=FOLDER,...
+
+Tables 10 (Ant 4x2) and 12 (MMM2) vary the switch, 11 and 13 the rank; their runs are Figure 4's.
+tables_10_13.csv has a row for every run, seed, layer and agent: Frobenius norms, and the product
+`inner` = <shared, delta>, with merged^2 = shared^2 + delta^2 + 2 inner. tables_10_13.md shows means
+over agents and seeds in the paper's columns, beside the norms of full sharing at the end; in the
+picture, the deltas' norms.
+"""
+
+import numpy as np
+
+from experiments import ablations, cells, command, finished, pictures
+from lorasa_jax.analysis import weights
+from lorasa_jax.reporting import write_whole
+
+CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
+
+
+def main(arguments: list[str]) -> None:
+    request = cells.request(
+        "tables_10_13", arguments, CELLS, run="", switches="", ranks=ablations.RANKS
+    )
+    chosen = dict.fromkeys((cell.env, cell.algo) for cell in request.cells)
+    needed = []
+    for base in (cells.Cell(env, algo, "ps_lora") for env, algo in chosen):
+        needed += [ablations.baseline(base)]
+        needed += ablations.by_switch(request, base) + ablations.by_rank(request, base)
+    given = bool(request.own["run"])
+    subjects = finished.subjects(request, tuple(dict.fromkeys(needed)), adapted=given)
+    if subjects is not None:
+        pictures.told(_write(request, subjects))
+
+
+def rows_of(subject, seed) -> list[dict]:
+    """Rows of one seed, by layer and agent; without adapters, merged is shared and delta zero."""
+    team = subject.checkpoint.team
+    found = weights.norms(team.actor.scheme, subject.banks(seed))
+    return [
+        {
+            **subject.columns(), "seed": seed, "layer": layer, "agent": agent,
+            **{name: float(np.asarray(getattr(found, name)[layer])[i]) for name in found._fields},
+        }
+        for layer in weights.ordered(found.merged)
+        for i, agent in enumerate(team.env.agents)
+    ]  # fmt: skip
+
+
+def _write(request, subjects):
+    rows = [row for s in subjects for seed in s.seeds for row in rows_of(s, seed)]
+    path = request.out / "tables_10_13.md"
+    paths = [pictures.write_rows(request, rows), path]
+    write_whole(path, markdown(request, rows))
+    drawn, axes = pictures.figure(1, 1, 6.4, 3.0)
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    for subject in subjects:
+        means = [_mean(rows, subject.columns(), layer, "delta") for layer in layers]
+        if any(means):
+            axes[0, 0].plot(layers, means, "o-", ms=3, lw=1, label=subject.name)
+    axes[0, 0].set_ylabel("norm of an agent's delta")
+    axes[0, 0].legend(fontsize=6)
+    return [*paths, *pictures.save(request, drawn)]
+
+
+def _mean(rows, columns, layer, name):
+    chosen = [
+        row[name]
+        for row in rows
+        if row["layer"] == layer and all(row[key] == value for key, value in columns.items())
+    ]
+    return float(np.mean(chosen)) if chosen else None
+
+
+def markdown(request, rows: list[dict]) -> str:
+    """A table for every environment and algorithm, with three columns for each run."""
+    keys = ("env", "algo", "sharing", "keys")
+    runs = list(dict.fromkeys(tuple(row[key] for key in keys) for row in rows))
+    lines = [f"`{request.command}`", ""]
+    for env, algo in dict.fromkeys(run[:2] for run in runs):
+        here = [run for run in runs if run[:2] == (env, algo)]
+        head = ["layer"]
+        for run in here:
+            title = " ".join(part for part in (pictures.name_of(run[2]), run[3]) if part)
+            names = ("theta",) if _plain(rows, run) else ("shared", "merged", "delta")
+            head += [f"{title}: {name}" for name in names]
+        lines += [f"{env}, {algo.upper()}, means over agents and seeds", ""]
+        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for layer in dict.fromkeys(row["layer"] for row in rows):
+            values = []
+            for run in here:
+                names = ("merged",) if _plain(rows, run) else ("shared", "merged", "delta")
+                columns = dict(zip(keys, run, strict=True))
+                values += [f"{_mean(rows, columns, layer, name):.2f}" for name in names]
+            lines.append("| " + " | ".join([layer, *values]) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(rows, run):
+    """Whether a run has no adapters."""
+    return not any(
+        row["delta"]
+        for row in rows
+        if (row["env"], row["algo"], row["sharing"], row["keys"]) == run
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

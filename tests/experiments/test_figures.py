@@ -1,0 +1,379 @@
+"""Every figure's command at toy size, on a robot and on a map; what it writes is checked."""
+
+import itertools
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import (
+    cells,
+    figure_2,
+    figure_3,
+    figure_4,
+    figure_5,
+    figure_8,
+    figures_6_7,
+    figures_9_20,
+    tables_10_13,
+)
+from experiments.cells import Interrupted
+from experiments.pictures import read_rows
+from lorasa_jax import reporting, runs
+from lorasa_jax.analysis import curves, weights
+from lorasa_jax.errors import ConfigError
+
+TINY = [
+    "seeds=2", "total_steps=60", "switch_at=20", "network.kind=ff", "network.hidden=8",
+    "algo.num_envs=2", "algo.rollout_length=10", "algo.epochs=1", "eval_episodes=1", "eval_every=1",
+    "sharing.rank=2",
+]  # fmt: skip
+ROBOT = ["env.engine=native", *TINY]
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working directory whose runs all figures share."""
+    there = tmp_path_factory.mktemp("figures")
+    before = os.getcwd()
+    os.chdir(there)
+    yield there
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def robot(place, quick_compiler):
+    """Figure 2 of Ant 4x2; its arguments."""
+    arguments = ["cells=ant_4x2/mappo/ps+ps_lora", *ROBOT]
+    figure_2.main(arguments)
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def lora(robot):
+    """The run of Ant 4x2 with adapters."""
+    return next(
+        path for path in cells.Path("runs").iterdir() if "ant_4x2-mappo-ps_lora" in path.name
+    )
+
+
+def same_command(figure, arguments):
+    """Whether CSV, PNG and SVG of a figure name the command that made them."""
+    folder = cells.Path("results") / figure
+    command = " ".join([f"python -m experiments.{figure}", *arguments])
+    for path in folder.glob("*.csv"):
+        assert path.read_text().splitlines()[0] == f"# {command}", path
+    pictures = sorted(folder.glob("*.png"))
+    assert pictures
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.info["Description"] == command
+            assert len(np.unique(np.asarray(image))) > 8, "an empty picture"
+        assert command.split()[2] in path.with_suffix(".svg").read_text()
+    return {path.stem: read_rows(path) for path in folder.glob("*.csv")}
+
+
+def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
+    tables = same_command("figure_2", robot)
+    rows = tables["figure_2"]
+    for sharing in ("ps", "ps_lora"):
+        own = [row for row in rows if row["sharing"] == sharing]
+        assert sorted((int(row["seed"]), int(row["env_steps"])) for row in own) == [
+            (seed, step) for seed in (0, 1) for step in (0, 20, 40, 60)
+        ]
+    run = next(path for path in cells.Path("runs").iterdir() if "-ps-" in path.name)
+    written = {
+        (row["seed"], row["env_steps"]): row["eval_return"] for row in reporting.read_metrics(run)
+    }
+    read = {
+        (int(row["seed"]), int(row["env_steps"])): float(row["return"])
+        for row in rows
+        if row["sharing"] == "ps"
+    }
+    assert read == written
+    last = np.array([[written[seed, 60]] for seed in (0, 1)])
+    row = next(
+        row
+        for row in tables["figure_2_summary"]
+        if row["sharing"] == "ps" and row["env_steps"] == "60"
+    )
+    assert float(row["median"]) == pytest.approx(np.median(last))
+    assert float(row["iqm"]) == pytest.approx(curves.iqm(last)[0])
+    assert float(row["iqm_low"]) <= float(row["iqm"]) <= float(row["iqm_high"])
+    pairs = {
+        (row["sharing"], row["over"]): float(row["probability"])
+        for row in tables["figure_2_improvement"]
+    }
+    assert len(pairs) == 2
+    assert pairs["ps", "PS+LoRA"] + pairs["ps_lora", "PS"] == pytest.approx(1.0)
+
+
+def test_adapters_begin_from_the_shared_run(robot, lora):
+    config = runs.configured(lora)
+    donor, _, step = config.init_from.rpartition("@")
+    assert "-ps-" in donor and step == "20"
+    rows = read_rows(cells.Path("results/figure_2/figure_2.csv"))
+
+    def early(sharing):
+        return [
+            (row["seed"], row["env_steps"], row["return"])
+            for row in rows
+            if row["sharing"] == sharing and int(row["env_steps"]) <= 20
+        ]
+
+    assert early("ps") == early("ps_lora")
+    assert min(row["env_steps"] for row in reporting.read_metrics(lora)) == 20
+
+
+def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
+    def never(config):
+        raise AssertionError("trained again")
+
+    before = cells.Path("results/figure_2/figure_2.csv").read_bytes()
+    monkeypatch.setattr(cells.run, "execute", never)
+    figure_2.main(robot)
+    assert cells.Path("results/figure_2/figure_2.csv").read_bytes() == before
+
+
+def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch, tmp_path):
+    """Signals in the first and in the second run; the command is given until it is done."""
+    whole = cells.Path("results/figure_2").absolute()
+    evaluated = reporting.Reporter.evaluated
+    counter = itertools.count()
+
+    def interrupting(self, rows):
+        evaluated(self, rows)
+        if next(counter) in (2, 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(reporting.Reporter, "evaluated", interrupting)
+    monkeypatch.chdir(tmp_path)
+    stops = 0
+    while True:
+        try:
+            figure_2.main(robot)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops == 2
+    for path in whole.glob("*.csv"):
+        assert (cells.Path("results/figure_2") / path.name).read_bytes() == path.read_bytes()
+
+
+def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, place):
+    arguments = [
+        "cells=ant_4x2/mappo", "switches=20", "ranks=2", "placements=last,all", *ROBOT,
+    ]  # fmt: skip
+    figure_4.main(arguments)
+    rows = same_command("figure_4", arguments)["figure_4"]
+    seen = {(row["question"], row["sharing"], row["keys"]) for row in rows}
+    assert seen == {
+        ("switch", "ps", ""), ("switch", "ps_lora", "switch_at=20"),
+        ("rank", "ps", ""),
+        ("rank", "ps_lora", "sharing.rank=2"), ("placement", "ps", ""),
+        ("placement", "ps_lora", "sharing.targets=[linear_6,linear_7]"),
+        ("placement", "ps_lora", ""),
+    }  # fmt: skip
+    trained = [
+        path for path in cells.Path("runs").iterdir() if "ant_4x2-mappo-ps_lora" in path.name
+    ]
+    starts = [runs.configured(path).init_from for path in trained]
+    shared = next(path for path in cells.Path("runs").iterdir() if "ant_4x2-mappo-ps-" in path.name)
+    assert starts == [f"{shared}@20"] * 2  # one placement more: the rest was trained before
+
+
+def test_figures_6_and_7_tell_adapters_from_ids(robot):
+    arguments = ["cells=ant_4x2/mappo/ps+ps_lora", "length=6", "envs=2", *ROBOT]
+    figures_6_7.main(arguments)
+    tables = same_command("figures_6_7", arguments)
+    rows = tables["figures_6_7"]
+    pairs = [(f"agent_{i}", f"agent_{j}") for i in range(4) for j in range(i + 1, 4)]
+    for sharing in ("ps", "ps_lora"):
+        own = [row for row in rows if row["sharing"] == sharing and row["seed"] == "1"]
+        assert [(row["agent"], row["other"]) for row in own] == pairs
+        assert all(float(row["wasserstein"]) > 0 for row in own)
+        weights_only = [float(row["weights_only"]) for row in own]
+        if sharing == "ps":
+            assert max(weights_only) < 1e-5
+        else:
+            assert min(weights_only) > 1e-5
+        snd = next(
+            row
+            for row in tables["figures_6_7_diversity"]
+            if row["sharing"] == sharing and row["seed"] == "1"
+        )
+        assert float(snd["snd"]) == pytest.approx(np.mean([float(r["wasserstein"]) for r in own]))
+
+
+def test_figure_8_follows_the_caption(lora):
+    arguments = [f"run={lora}"]
+    figure_8.main(arguments)
+    rows = same_command("figure_8", arguments)["figure_8"]
+    run = runs.load(lora)
+    net = weights.matrices(run.actor_banks(1)["net"])
+    flat = np.abs(np.concatenate([np.ravel(np.asarray(x, float)) for x in net.values()]))
+    own = [r for r in rows if (r["seed"], r["weights"], r["scale"]) == ("1", "shared", "own")]
+    assert [float(row["threshold"]) for row in own] == pytest.approx(
+        np.linspace(flat.min(), flat.max(), 100)
+    )
+    assert [float(row["percent"]) for row in own] == pytest.approx(
+        [100 * np.mean(flat >= t) for t in np.linspace(flat.min(), flat.max(), 100)]
+    )
+    assert {(r["weights"], r["scale"]) for r in rows} == {
+        ("shared", "own"), ("delta", "own"), ("delta", "common"),
+    }  # fmt: skip
+
+
+def test_figures_9_to_20_have_every_layer_agent_and_unit(lora):
+    arguments = [f"run={lora}", "length=6", "envs=2"]
+    figures_9_20.main(arguments)
+    tables = same_command("figures_9_20", arguments)
+    rows = [row for row in tables["figures_9_20"] if row["seed"] == "0"]
+    layers = dict.fromkeys(row["layer"] for row in rows)
+    assert list(layers) == ["linear_1", "linear_2", "linear_3", "linear_6", "linear_7"]
+    units = {layer: {int(r["unit"]) for r in rows if r["layer"] == layer} for layer in layers}
+    assert units["linear_1"] == set(range(8))
+    agents = dict.fromkeys(row["agent"] for row in rows)
+    assert list(agents) == ["shared", "agent_0", "agent_1", "agent_2", "agent_3"]
+    apart = {
+        (row["layer"], row["agent"]): float(row["divergence"])
+        for row in tables["figures_9_20_divergence"]
+        if row["seed"] == "0"
+    }
+    shared, agent = (
+        np.array([float(r["activation"]) for r in rows if (r["layer"], r["agent"]) == at])
+        for at in (("linear_6", "shared"), ("linear_6", "agent_2"))
+    )
+    expected = np.linalg.norm(agent - shared) / np.linalg.norm(shared)
+    assert apart["linear_6", "agent_2"] == pytest.approx(expected, rel=1e-4)
+    assert apart["linear_6", "agent_2"] > 0
+
+
+def test_tables_10_to_13_add_up(robot):
+    arguments = ["cells=ant_4x2/mappo", "switches=20", "ranks=2", *ROBOT]
+    tables_10_13.main(arguments)
+    rows = same_command("tables_10_13", arguments)["tables_10_13"]
+    adapted = [row for row in rows if row["sharing"] == "ps_lora"]
+    assert len(adapted) == 2 * 2 * 5 * 4  # runs, seeds, layers, agents
+    for row in rows:
+        shared, merged, delta, inner = (
+            float(row[name]) for name in ("shared", "merged", "delta", "inner")
+        )
+        assert merged**2 == pytest.approx(shared**2 + delta**2 + 2 * inner, rel=1e-4)
+        assert (delta > 0) == (row["sharing"] == "ps_lora")
+    text = cells.Path("results/tables_10_13/tables_10_13.md").read_text()
+    mean = np.mean(
+        [
+            float(row["delta"])
+            for row in adapted
+            if row["layer"] == "linear_2" and row["keys"] == "switch_at=20"
+        ]
+    )
+    line = next(line for line in text.splitlines() if line.startswith("| linear_2"))
+    assert f"{mean:.2f}" in line
+
+
+def test_figure_3_counts_as_the_architecture_does(place):
+    """Numbers of the paper's architecture, counted by hand: spec of LoRASA's actor and critic."""
+    arguments = ["measure=false", "cells=ant_2x4+ant_4x2+ant_8x1/mappo/ps+nps+mtl+ps_lora"]
+    figure_3.main(arguments)
+    rows = {
+        (row["env"], row["sharing"]): row for row in same_command("figure_3", arguments)["figure_3"]
+    }
+    expected = {
+        "ant_2x4": (41972, 45667, 83944, 42236, 8372, 2),
+        "ant_4x2": (40586, 45799, 162344, 40982, 8090, 4),
+        "ant_8x1": (40124, 46063, 320992, 40586, 7977, 8),
+    }
+    for env, (ps, critic, nps, mtl, adapter, agents) in expected.items():
+        assert int(rows[env, "ps"]["actor_trained"]) == ps
+        assert int(rows[env, "ps"]["critic"]) == critic
+        assert int(rows[env, "nps"]["actor_trained"]) == nps
+        assert int(rows[env, "mtl"]["actor"]) == mtl
+        assert int(rows[env, "ps_lora"]["adapters_per_agent"]) == adapter
+        assert int(rows[env, "ps_lora"]["actor_trained"]) == agents * adapter
+        assert int(rows[env, "ps_lora"]["actor"]) == ps + agents * adapter
+
+
+def test_figure_3_measures_once(place, monkeypatch):
+    small = ["network.kind=ff", "network.hidden=8", "algo.num_envs=2", "algo.rollout_length=10"]
+    arguments = [
+        "cells=specialisation_4/mappo/ps+seps",
+        "turns=1",
+        "batch=3",
+        "out=results/small",
+        *small,
+    ]
+    figure_3.main(arguments)
+    rows = read_rows(cells.Path("results/small/figure_3_measured.csv"))
+    assert [row["sharing"] for row in rows] == ["ps", "seps"]
+    assert all(float(row["update_seconds"]) > 0 < float(row["acting_seconds"]) for row in rows)
+    assert float(rows[0]["update_ratio"]) == 1.0
+
+    def never(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(figure_3, "panel", never)
+    figure_3.main(arguments)
+    assert read_rows(cells.Path("results/small/figure_3_measured.csv")) == rows
+
+
+def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):
+    arguments = ["cells=smax_3m/mappo/ps", "out=results/maps", *TINY]
+    figure_2.main(arguments)
+    figure_5.main(arguments)
+    wins, returns = (
+        read_rows(cells.Path(f"results/maps/{figure}_summary.csv"))
+        for figure in ("figure_2", "figure_5")
+    )
+    assert {row["metric"] for row in wins} == {"win_rate"}
+    assert {row["metric"] for row in returns} == {"return"}
+    assert all(0 <= float(row["median"]) <= 1 for row in wins)
+    assert read_rows(cells.Path("results/maps/figure_2.csv")) == read_rows(
+        cells.Path("results/maps/figure_5.csv")
+    )
+
+
+def test_commands_are_told_instead(place, capsys):
+    figure_2.main(["cells=ant_4x2/mappo/ps+ps_lora", "show=commands", *TINY, "seed=5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(x.startswith("python -m lorasa_jax.run env=") for x in lines)
+    assert "keep_at=[20]" in lines[0] and "init_from=runs/" in lines[1] and "@20" in lines[1]
+    assert not any("seed5" in path.name for path in cells.Path("runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "words"),
+    [
+        (figure_2.main, ["cells=ant_4x2/ppo"], "algo ppo of cells is not known"),
+        (figure_2.main, ["cells=ant_4x2/mappo/lora"], "sharing lora of cells is not known"),
+        (figure_2.main, ["cells=no_such_env/mappo/ps"], "env=no_such_env is not known"),
+        (figure_2.main, ["seeds=0"], "seeds=0 must be at least 1"),
+        (figure_2.main, ["cells"], "not of the form key=value"),
+        (figure_2.main, ["totl_steps=1"], "totl_steps"),
+        (figure_2.main, ["show=all"], "show=commands"),
+        (figure_4.main, ["placements=middle"], "placements=middle is not known"),
+        (figure_8.main, ["run=nowhere"], "holds no run"),
+        (figure_3.main, ["measure=maybe"], "true or false"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(place, main, arguments, words):
+    with pytest.raises(ConfigError) as caught:
+        main(arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_without_adapters_and_unfinished_ones_are_refused(robot, tmp_path):
+    shared = next(path for path in cells.Path("runs").iterdir() if "ant_4x2-mappo-ps-" in path.name)
+    with pytest.raises(ConfigError, match="has no LoRA phase"):
+        figure_8.main([f"run={shared}"])
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "config.yaml").write_text((shared / "config.yaml").read_text())
+    with pytest.raises(ConfigError, match=re.escape("is not finished (step 0 of 60)")):
+        figures_9_20.main([f"run={unfinished}"])
