@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -107,6 +108,7 @@ class Config:
     eval_every: int
     eval_episodes: int
     checkpoint_every: int
+    keep_at: tuple[int, ...]
     updates_per_call: int
     out: str
     resume: bool
@@ -159,6 +161,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         tree = dataclasses.asdict(self)
         del tree["notes"]
+        tree["keep_at"] = list(self.keep_at)
         return tree
 
     def decisive(self) -> dict[str, Any]:
@@ -168,7 +171,7 @@ class Config:
 
 
 # Keys that change no result: where a run lies, who is told, how often it pauses.
-_INDIFFERENT = ("out", "resume", "logger", "updates_per_call", "checkpoint_every")
+_INDIFFERENT = ("out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at")
 
 
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
@@ -185,35 +188,44 @@ GROUPS = {
 
 
 def register(*more: str) -> None:
-    """Makes every registered environment, and `more`, a choice of Hydra's `env` group."""
+    """Makes every environment, `more`, and every own way of sharing a choice of Hydra's groups."""
     store = ConfigStore.instance()
+    for name, row in sharing_table.registered().items():
+        store.store(
+            group="sharing", name=name, node={"defaults": [row.like, "_self_"], "name": name}
+        )
     for name in (*envs.names(), *more):
         node = {"name": name, "agent_ids": True, "standardise": False, **envs.options(name)}
         store.store(group="env", name=name, node=node)
 
 
-def load(overrides: list[str]) -> Config:
-    """The Config of `key=value` overrides, as on the command line.
+def load(overrides: list[str], *, batch: bool = False) -> Config:
+    """The Config of `key=value` overrides, as on the command line; of a job of a batch, if so.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
-    overrides = [_check_choice(override) for override in overrides]
+    overrides = [spelled(override) for override in overrides]
     register(*(o.partition("=")[2] for o in overrides if o.startswith("env=")))
     try:
         with initialize_config_module("lorasa_jax.conf", version_base="1.3"):
             raw = compose("config", overrides=overrides)
     except HydraException as error:
-        raise ConfigError(_sentence(error, overrides)) from error
-    return resolve(raw)
+        raise ConfigError(sentence(error, overrides)) from error
+    return resolve(raw, batch=batch)
 
 
-def resolve(raw: DictConfig) -> Config:
-    """Fills what is null from the paper's cell, converts every value, and checks the whole."""
+def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
+    """Fills what is null from the paper's cell, converts every value, and checks the whole.
+
+    batch: this is a job of several; `out` is where their folders are.
+    """
     tree = OmegaConf.to_container(raw, resolve=True)
     notes: list[str] = []
     algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
-    cell = paper.cell(tree["env"]["name"], algo["name"], sharing["name"])
+    checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
+    like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
+    cell = paper.cell(tree["env"]["name"], algo["name"], like)
     pretrain = _pretrain(tree, algo, sharing["name"])
     for section in (tree, algo, sharing, network):
         for key, value in section.items():
@@ -248,6 +260,7 @@ def resolve(raw: DictConfig) -> Config:
         eval_every=whole(tree["eval_every"], "eval_every"),
         eval_episodes=whole(tree["eval_episodes"], "eval_episodes"),
         checkpoint_every=whole(tree["checkpoint_every"], "checkpoint_every"),
+        keep_at=checks.kept(tree.get("keep_at") or []),
         updates_per_call=whole(tree["updates_per_call"], "updates_per_call"),
         out="",
         resume=truth(tree["resume"], "resume"),
@@ -256,9 +269,13 @@ def resolve(raw: DictConfig) -> Config:
     if unknown:
         raise ConfigError(f"unknown key {min(unknown)}; remove it.")
     checks.algorithm(config)
+    checks.keeping(config)
     switch_at = checks.switch(config, tree["switch_at"], cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
-    return dataclasses.replace(config, out=str(tree["out"] or _default_out(config)))
+    out = tree["out"]
+    if batch or not out:
+        out = Path(out or "runs", _folder(config))
+    return dataclasses.replace(config, out=str(out))
 
 
 def _pretrain(tree, algo, sharing):
@@ -281,15 +298,20 @@ def _pretrain(tree, algo, sharing):
     return typed(Pretrain, filled, "pretrain.")
 
 
-def _default_out(config):
+def _folder(config):
+    """A name for the run's folder, the same for the same run only."""
     text = json.dumps(config.decisive(), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:6]
     name = re.sub(r"[^\w.-]", "_", config.env["name"])
-    return f"runs/{name}-{config.algo.name}-{config.sharing['name']}-seed{config.seed}-{digest}"
+    return f"{name}-{config.algo.name}-{config.sharing['name']}-seed{config.seed}-{digest}"
 
 
-def _check_choice(override):
-    """Refuses an unknown choice of a group before Hydra does, in our words; else spells it well."""
+def spelled(override: str) -> str:
+    """A choice of a group as Hydra knows it, other overrides as they are.
+
+    Raises:
+      ConfigError: the choice is unknown, in our words before Hydra's.
+    """
     group, _, choice = override.lstrip("+~").partition("=")
     if group not in GROUPS:
         return override
@@ -306,14 +328,16 @@ def _check_choice(override):
     return f"{group}={choice}"
 
 
-def _sentence(error, overrides):
-    """Hydra's complaint in one sentence."""
+def sentence(error: HydraException, overrides: list[str]) -> str:
+    """Hydra's complaint about some overrides in one sentence."""
     text = " ".join(str(error).split())
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Key '([^']+)' is not in struct", text
     )
     if missing:
         key = missing.group(1)
+        if key.startswith("hydra"):
+            return f"{key} is not a key of Hydra or of this launcher; remove it."
         if key in _known():
             group = key.split(".")[0]
             chosen = [o for o in overrides if o.startswith(f"{group}=")] or [f"this {group}"]

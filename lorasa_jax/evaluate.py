@@ -156,8 +156,12 @@ def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float
     }
 
 
-def render(options: Options, found: Subject) -> list[Path]:
-    """Writes one episode of the first policy as a video and as a page; returns their paths."""
+def episode(found: Subject, seed: int = 0, sampled: bool = False) -> tuple[Any, np.ndarray]:
+    """One episode of the first policy: its states [time + 1, ...] and rewards [time].
+
+    Raises:
+      ConfigError: the environment has no pictures.
+    """
     import jax
 
     from lorasa_jax.learn import play
@@ -167,17 +171,26 @@ def render(options: Options, found: Subject) -> list[Path]:
 
     @jax.jit
     def recorded(key, banks):
-        return play.record(key, found.team, found.weights(banks), sampled=options.sampled)
+        return play.record(key, found.team, found.weights(banks), sampled=sampled)
 
-    recording = recorded(jax.random.key(options.seed), found.banks(found.seeds[0]))
+    recording = recorded(jax.random.key(seed), found.banks(found.seeds[0]))
     length = int(recording.length)
     states = jax.tree.map(lambda x: np.asarray(x[: length + 1]), recording.states)
-    rewards = np.asarray(recording.rewards[:length], float)
+    return states, np.asarray(recording.rewards[:length], float)
+
+
+def title(found: Subject) -> str:
+    """What stands above a replay."""
+    return f"{found.env}, {found.sharing}, step {found.step:,}"
+
+
+def render(options: Options, found: Subject) -> list[Path]:
+    """Writes one episode of the first policy as a video and as a page; returns their paths."""
+    states, rewards = episode(found, options.seed, options.sampled)
     out = Path(options.out)
     video, page = out / f"episode.{options.format}", out / "episode.html"
-    title = f"{found.env}, {found.sharing}, step {found.step:,}"
     found.team.env.film(states, video)
-    found.team.env.replay(states, rewards, page, title=title)
+    found.team.env.replay(states, rewards, page, title=title(found))
     return [video, page]
 
 

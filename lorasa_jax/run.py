@@ -20,9 +20,15 @@ def main() -> None:
     """Exit code 0: finished, or stopped by a signal and saved; 1: had to stop; 2: refused."""
     arguments = sys.argv[1:]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
+    flags = [argument for argument in arguments if argument.startswith("-")]
     try:
-        if set(arguments) <= set(overrides):
+        if not flags:
             execute(configuration.load(overrides))
+        elif {"--multirun", "-m"} & set(flags):
+            from lorasa_jax import multirun
+
+            multirun.check_flags(flags)
+            sys.exit(multirun.batch(overrides))
         elif "--cfg" in arguments and "job" in overrides:
             overrides.remove("job")
             print(OmegaConf.to_yaml(configuration.load(overrides).to_dict()), end="")
@@ -39,7 +45,7 @@ def main() -> None:
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def _hydra(raw: DictConfig) -> None:
-    """Hydra's own entry, for --multirun and its launchers."""
+    """Hydra's own entry, for what else its flags ask, such as --info or --cfg all."""
     try:
         execute(configuration.resolve(raw))
     except ConfigError as error:
@@ -113,20 +119,29 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 def _claim(out: Path, config: Config) -> None:
     """Writes the configuration to a new directory, or compares it with the one there."""
-    path = out / CONFIG
     try:
-        if not path.exists():
-            # A start that was killed at once leaves these.
-            begun = {".lock", f"{CONFIG}.part"}
-            if out.exists() and any(child.name not in begun for child in out.iterdir()):
-                raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
+        if not begun(out, config):
             from lorasa_jax.reporting import write_whole
 
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(path, OmegaConf.to_yaml(config.to_dict()))
-            return
+            write_whole(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
+
+
+def begun(out: Path, config: Config) -> bool:
+    """Whether `out` holds this very run already; writes nothing.
+
+    Raises:
+      ConfigError: it holds something else, or may not be continued.
+    """
+    path = out / CONFIG
+    if not path.exists():
+        # A start that was killed at once leaves these.
+        leftovers = {".lock", f"{CONFIG}.part"}
+        if out.exists() and any(child.name not in leftovers for child in out.iterdir()):
+            raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
+        return False
     if not config.resume:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
@@ -139,6 +154,7 @@ def _claim(out: Path, config: Config) -> None:
     if differing:
         changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
+    return True
 
 
 @contextmanager

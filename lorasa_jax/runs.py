@@ -1,11 +1,13 @@
 """Runs on disk, read back: configuration, teams and the state at a checkpoint."""
 
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import tensorstore
 import yaml
 from omegaconf import OmegaConf
 
@@ -17,7 +19,11 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
 from lorasa_jax.phases import Progress
 from lorasa_jax.policy import grouping, sharing
-from lorasa_jax.values import whole
+from lorasa_jax.reporting import SUMMARY
+from lorasa_jax.values import listed, whole
+
+_SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")
+_ANEW = "delete it and give the run's command again, which writes it anew."
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,74 @@ def _pretraining(config):
     return sharing.TABLE[name].pretraining or name, config.critic_sharing
 
 
+def configured(out: str | Path) -> Config:
+    """The configuration of the run in `out`, whether it has finished or not.
+
+    Raises:
+      ConfigError: there is no run, or its configuration cannot be used.
+    """
+    path = Path(out) / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
+    try:
+        return configuration.resolve(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be used: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} was written by another version (it lacks {error}); use that one, or run again."
+        ) from error
+
+
+def summary(out: str | Path) -> dict:
+    """The summary of the finished run in `out`, as `reporting.summarise` made it.
+
+    Raises:
+      ConfigError: there is no run, it has not finished, or the summary is damaged.
+    """
+    config, path = configured(out), Path(out) / SUMMARY
+    if not path.exists():
+        raise ConfigError(
+            f"{out} is not finished (step {_reached(out, config):,} of {config.total_steps:,}); "
+            "the command that began it continues it."
+        )
+    try:
+        found = json.loads(path.read_text())
+        missing = [key for key in _SUMMARISED if key not in found]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged; {_ANEW}") from error
+    if missing or not isinstance(found, dict):
+        raise ConfigError(f"{path} lacks {listed(missing) or 'everything'}; {_ANEW}")
+    return found
+
+
+def _reached(out, config):
+    """The step of the newest checkpoint, from where a run continues."""
+    names = [path.name for path in (Path(out) / "checkpoints").glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=0) * config.batch
+
+
+def require_adapters(checkpoint: Checkpoint, out: str | Path) -> None:
+    """Refuses a checkpoint, of the run in `out`, whose policies have no adapters (yet).
+
+    Raises:
+      ConfigError: the way of sharing has no LoRA phase, or the switch was still to come.
+    """
+    config = checkpoint.config
+    if config.sharing.get("rank") is None:
+        raise ConfigError(
+            f"{out} has no LoRA phase (sharing={config.sharing['name']}); give a run of ps_lora "
+            "or seps_lora."
+        )
+    if "adapters" not in checkpoint.team.actor.scheme.banks:
+        raise ConfigError(
+            f"{out} has no adapters yet at step {checkpoint.env_steps:,}; give a step after the "
+            f"switch, which comes at {config.switch_at:,} at the latest."
+        )
+
+
 def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
     """The run in `out` at its last checkpoint, or at the one of `env_steps`.
 
@@ -85,17 +159,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
       ConfigError: there is no run, no such checkpoint, or it cannot be read.
     """
     out = Path(out)
-    path = out / "config.yaml"
-    if not path.exists():
-        raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
-    try:
-        config = configuration.resolve(OmegaConf.load(path))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
-    except (KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} was written by another version (it lacks {error}); use that one, or run again."
-        ) from error
+    config = configured(out)
     folder = out / "checkpoints"
     if not folder.is_dir():
         raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
@@ -112,6 +176,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
     teams = phases.build_teams(config, clusters.read(out))
     try:
         phase = checkpoints.meta(update)["phase"]
+        _read_through(folder / str(update) / "state")
         like = jax.eval_shape(functools.partial(phases.until, config, teams, phase))
         progress = checkpoints.restore(update, like)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -120,3 +185,18 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
             f"({type(error).__name__}); run it again or give another step."
         ) from error
     return Checkpoint(config, teams[phase], phase, progress, update * config.batch)
+
+
+def _read_through(folder: Path) -> None:
+    """Reads all of a checkpoint's parts one by one; damage raises OSError or ValueError here.
+
+    Orbax reads them at once: where one fails, the others' threads print tracebacks afterwards.
+    """
+    json.loads((folder / "_METADATA").read_text())
+    base = {"driver": "ocdbt", "base": folder.absolute().as_uri() + "/"}
+    suffix = b"/.zarray"
+    for key in tensorstore.KvStore.open(base).result().list().result():
+        if key.endswith(suffix):
+            path = key.removesuffix(suffix).decode() + "/"
+            spec = {"driver": "zarr", "kvstore": {**base, "path": path}}
+            tensorstore.open(spec, read=True).result().read().result()

@@ -1,5 +1,11 @@
+import json
 import os
+import re
+import shutil
+import signal
+import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 # Compiled code is shared between tests and with the commands that they start.
@@ -10,6 +16,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import jax
 import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+PATIENCE = 90  # seconds for the browser
 
 
 def pytest_collection_modifyitems(config, items):
@@ -23,3 +33,41 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def opened():
+    """Opens a page without a screen: opened(path, folder); a skip where there is no browser."""
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    return _opened
+
+
+def _opened(path, folder):
+    """What the self-test wrote to the console; nothing else may be said there."""
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage",
+        "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-default-apps", "--disable-extensions", "--window-size=480,360",
+        f"--user-data-dir={folder / 'browser'}", "--enable-logging=stderr", path.as_uri(),
+    ]  # fmt: skip
+    said = []
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as browser:  # fmt: skip
+        end = threading.Timer(PATIENCE, os.killpg, (browser.pid, signal.SIGKILL))
+        end.start()
+        try:
+            for line in browser.stderr:
+                said.append(line)
+                if "SELFTEST" in line:
+                    break
+        finally:
+            end.cancel()
+            os.killpg(browser.pid, signal.SIGKILL)
+    console = [line for line in said if "CONSOLE" in line and "GPU stall" not in line]
+    assert len(console) == 1 and "SELFTEST" in console[0], console or said[-20:]
+    result = json.loads(re.search(r"SELFTEST (\{.*\}) SELFTEST", console[0])[1].replace('\\"', '"'))
+    return result

@@ -57,6 +57,8 @@ def test_the_default_directory_is_the_same_for_the_same_run_only():
 
 
 REFUSED = {
+    "keep_at=[5]": "keep_at=5 must be a multiple of the 4000 steps",
+    "keep_at=4000": "must be a list of steps",
     "algo.minibatches=7": "algo.minibatches=7 must divide the 400 sequences",
     "envv=ant_4x2": "unknown key envv; did you mean env?",
     "algo.clp=0.1": "did you mean algo.clip?",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy.lora import LoraSpec, init_adapters, merge
 from lorasa_jax.policy.networks import HEAD, layer_of
 
@@ -236,11 +237,13 @@ class Named(NamedTuple):
     """A row of the table: how to build it, what it pretrains as, and whether it needs clusters.
 
     pretraining: the row that the first of two phases is; None where there is only one phase.
+    like: of a row from outside the package, the row that it was made after; see `register`.
     """
 
     build: Callable[[Given], Sharing]
     pretraining: str | None = None
     clustered: bool = False
+    like: str | None = None
 
     @property
     def phases(self) -> int:
@@ -255,6 +258,33 @@ TABLE: dict[str, Named] = {
     "ps_lora": Named(_ps_lora, pretraining="ps"),
     "seps_lora": Named(_seps_lora, pretraining="seps", clustered=True),
 }
+
+
+def register(name: str, build: Callable[[Given], Sharing], *, like: str) -> None:
+    """Adds a way of sharing of your own: from then on `sharing=name` is known like any other.
+
+    like: the package's row whose phases, keys (such as `sharing.rank`) and numbers from the paper
+    it takes, such as ps_lora for a backbone that is frozen and adapted. Call a bank `adapters` only
+    if it holds what `lora.init_adapters` makes, which is what exports of adapters read. Registering
+    a name of yours again replaces it.
+
+    Raises:
+      ConfigError: the name is the package's own or no plain word, or `like` is not a row of it.
+    """
+    rows = {row: named for row, named in TABLE.items() if named.like is None}
+    if name in rows or not name.isidentifier():
+        raise ConfigError(
+            f"{name!r} cannot be the name of your way of sharing; choose another, of letters, "
+            "digits and underscores."
+        )
+    if like not in rows:
+        raise ConfigError(f"like={like} is not known; choose one of {', '.join(rows)}.")
+    TABLE[name] = rows[like]._replace(build=build, like=like)
+
+
+def registered() -> dict[str, Named]:
+    """The rows that were registered, by name."""
+    return {name: named for name, named in TABLE.items() if named.like is not None}
 
 
 def agent_counts(bank: Bank, per_agent: jax.Array) -> jax.Array:

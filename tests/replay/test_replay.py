@@ -3,12 +3,7 @@
 import base64
 import itertools
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import threading
 from pathlib import Path
 
 import mujoco
@@ -20,9 +15,6 @@ from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.envs.mamujoco.robots import robot
 from lorasa_jax.replay import page, scene
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-PATIENCE = 90  # seconds for the browser
 DT = 0.05
 
 
@@ -328,9 +320,8 @@ reached(3, () => reached(20, (from, seconds) => {
 </script>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
 @pytest.mark.parametrize("name", ["ant_4x2", "humanoid_9_8", "reacher_2x1"])
-def test_the_page_plays(name, tmp_path):
+def test_the_page_plays(name, opened, tmp_path):
     path = page.write(tmp_path / "episode.html", recorded(name, 100, rewards=np.full(100, 0.5)))
     text = path.read_text().replace("<head>", f"<head>{LISTEN}").replace("</body>", LOOK)
     path.write_text(text)
@@ -345,33 +336,3 @@ def test_the_page_plays(name, tmp_path):
     assert found["touched"] and found["restored"]
     assert (found["last"], found["again"]) == (99, 0)
     assert found["fast"] > 1.3 * found["rate"]
-
-
-def opened(path, folder):
-    """What the self-test wrote to the console; nothing else may be said there."""
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage",
-        "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-default-apps", "--disable-extensions", "--window-size=480,360",
-        f"--user-data-dir={folder / 'browser'}", "--enable-logging=stderr", path.as_uri(),
-    ]  # fmt: skip
-    said = []
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    ) as browser:  # fmt: skip
-        end = threading.Timer(PATIENCE, os.killpg, (browser.pid, signal.SIGKILL))
-        end.start()
-        try:
-            for line in browser.stderr:
-                said.append(line)
-                if "SELFTEST" in line:
-                    break
-        finally:
-            end.cancel()
-            os.killpg(browser.pid, signal.SIGKILL)
-    console = [line for line in said if "CONSOLE" in line and "GPU stall" not in line]
-    assert len(console) == 1 and "SELFTEST" in console[0], console or said[-20:]
-    result = json.loads(re.search(r"SELFTEST (\{.*\}) SELFTEST", console[0])[1].replace('\\"', '"'))
-    return result

@@ -1,0 +1,266 @@
+"""Batches: `python -m lorasa_jax.run --multirun env=... sharing=ps,nps [hydra/launcher=joblib]`.
+
+Hydra makes jobs of values that are several, and a launcher runs them: one after the other, side
+by side, or on a cluster. Every job is a run in a folder of its own, named after its configuration,
+so that the same command goes on with an interrupted batch and skips what has finished.
+"""
+
+import contextlib
+import functools
+import io
+import multiprocessing
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra import initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from lorasa_jax import config as configuration
+from lorasa_jax import envs, run
+from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax.policy import sharing
+from lorasa_jax.values import listed
+
+# Launchers that are packages of their own, and what we set where their own values do not suit:
+# a job uses several cores by itself, and takes more than an hour.
+PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
+OURS = {
+    "joblib": ["hydra.launcher.n_jobs=2"],
+    "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
+}
+
+_stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
+
+
+class Outcome(NamedTuple):
+    """How a job ended: its folder, an exit code as of `run.main`, and a few words."""
+
+    out: str
+    code: int
+    told: str
+
+
+def check_flags(flags: list[str]) -> None:
+    """Refuses further flags beside --multirun."""
+    others = [flag for flag in flags if flag not in ("--multirun", "-m")]
+    if others:
+        raise ConfigError(f"{others[0]} does not go with --multirun; remove it.")
+
+
+def batch(overrides: list[str]) -> int:
+    """Runs the jobs of a batch and tells how they ended; returns the exit code of the worst.
+
+    A job that is refused or has to stop while it runs leaves the others alone.
+
+    Raises:
+      ConfigError: before anything runs, if a job would be refused or two would be the same run.
+      TrainingError: a job's process was killed.
+    """
+    launcher, sweeper = (_choice(overrides, f"hydra/{what}") for what in ("launcher", "sweeper"))
+    if sweeper != "basic":
+        raise ConfigError(f"hydra/sweeper={sweeper} is not for batches of runs; remove it.")
+    overrides = [*OURS.get(launcher, ()), *map(_spelled, overrides)]
+    configuration.register()
+    task = functools.partial(job, (envs.registered(), sharing.registered()))
+    try:
+        with _hydra() as hydra:
+            _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
+            jobs = _jobs(overrides, hydra.config_loader)
+        _check(jobs)
+        print(f"{launcher}: {len(jobs)} runs", flush=True)
+        _stopped.clear()
+        with _hydra() as hydra, _stopping(launcher):
+            returns = hydra.multirun("config", task, overrides)
+    except HydraException as error:
+        raise ConfigError(configuration.sentence(error, overrides)) from error
+    except BrokenProcessPool as error:
+        if _stopped.is_set():
+            raise KeyboardInterrupt from error
+        raise TrainingError(
+            "a job's process was killed, often for want of memory; the same command continues, "
+            "with hydra.launcher.n_jobs=1 one job at a time."
+        ) from error
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("submitit"):
+            raise
+        raise TrainingError(
+            "a job's process was killed, often for want of memory or time; the same command "
+            f"continues ({str(error).splitlines()[0]})."
+        ) from error
+    return _tell([result.return_value for results in returns for result in results])
+
+
+def _choice(overrides, group):
+    """The last choice of one of Hydra's own groups."""
+    chosen = [override for override in overrides if override.startswith(f"{group}=")]
+    return chosen[-1].partition("=")[2] if chosen else "basic"
+
+
+def _spelled(override):
+    """As configuration.spelled, for choices that are several too."""
+    group, equals, choices = override.partition("=")
+    if group not in configuration.GROUPS or "(" in choices:
+        return override
+    spelled = (configuration.spelled(f"{group}={choice}") for choice in choices.split(","))
+    return group + equals + ",".join(one.partition("=")[2] for one in spelled)
+
+
+def _check_launcher(name, there):
+    if name == "submitit_slurm" and name in there and shutil.which("srun") is None:
+        raise ConfigError(
+            "hydra/launcher=submitit_slurm finds no srun here; start the batch where Slurm's "
+            "commands are."
+        )
+    if name in there:
+        return
+    if name in PACKAGES:
+        raise ConfigError(
+            f"hydra/launcher={name} needs {PACKAGES[name]}; install it with "
+            'pip install -e ".[batch]".'
+        )
+    raise ConfigError(
+        f"hydra/launcher={name} is not known; choose one of {listed(sorted({*there, *PACKAGES}))}."
+    )
+
+
+@contextlib.contextmanager
+def _hydra():
+    with initialize_config_module("lorasa_jax.conf", version_base="1.3", job_name="lorasa"):
+        yield GlobalHydra.instance().hydra
+
+
+def _jobs(overrides, config_loader):
+    """The overrides of every job."""
+    own = [o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    parsed = OverridesParser.create(config_loader).parse_overrides(own)
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def _check(jobs):
+    """Refuses what any job would be refused for before it compiles, and jobs that are one run."""
+    seen = set()
+    for words in jobs:
+        config = configuration.load(words, batch=True)
+        if config.out in seen:
+            raise ConfigError(
+                f"two jobs of the batch are the same run, {config.out}; give every key that is to "
+                "vary values that differ in results."
+            )
+        seen.add(config.out)
+        try:
+            run.begun(Path(config.out), config)
+        except OSError as error:
+            raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
+
+
+def job(own, raw: DictConfig) -> Outcome:
+    """One run of a batch, in whatever process the launcher calls it.
+
+    own: environments and ways of sharing from outside the package, which a new process lacks.
+    """
+    for name, made in own[0].items():
+        envs.register(name, made.build, made.OPTIONS)
+    for name, named in own[1].items():
+        sharing.register(name, named.build, like=named.like)
+    config = configuration.resolve(raw, batch=True)
+    if _stopped.is_set():
+        return Outcome(config.out, 0, "not begun")
+    chosen = HydraConfig.get()
+    alone = chosen.runtime.choices["hydra/launcher"] == "basic"
+    lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
+    words = [word for word in chosen.overrides.task if not word.startswith("out=")]
+    with lines, _command([*words, f"out={config.out}"]):
+        try:
+            summary = run.execute(config)
+        except ConfigError as error:
+            return Outcome(config.out, 2, str(error))
+        except TrainingError as error:
+            return Outcome(config.out, 1, str(error))
+        except Exception:  # a defect, whose traceback does not come back from another process
+            if not alone:
+                traceback.print_exc()
+            raise
+    if summary is None:
+        _stopped.set()
+        return Outcome(config.out, 0, "stopped and saved")
+    return Outcome(config.out, 0, f"final return {summary['eval_return']:,.1f}")
+
+
+def _tell(outcomes):
+    for out, code, told in outcomes:
+        if code:
+            print(f"lorasa_jax: {out}: {told}", file=sys.stderr)
+        else:
+            print(f"{out}  {told}")
+    if _stopped.is_set() or any(told.startswith("stopped") for _, _, told in outcomes):
+        print("the batch was stopped; the same command continues.")
+    return max((outcome.code for outcome in outcomes), default=0)
+
+
+@contextlib.contextmanager
+def _stopping(launcher):
+    """Lets jobs on this machine save when a signal comes; a second one ends the batch at once.
+
+    A terminal sends Ctrl-C to jobs' processes too; SIGTERM comes to this one and is passed on.
+    """
+    if launcher not in ("basic", "joblib"):
+        yield
+        return
+
+    def stop(number, frame):
+        if _stopped.is_set():
+            raise KeyboardInterrupt
+        _stopped.set()
+        if number == signal.SIGTERM:
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _labelled(name):
+    return contextlib.redirect_stdout(_Lines(name, sys.stdout))
+
+
+@contextlib.contextmanager
+def _command(words):
+    """The command of this very run, for its summary."""
+    before, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+class _Lines(io.TextIOBase):
+    """Standard output of one of several jobs: whole lines behind the job's name, and no bar."""
+
+    def __init__(self, name, to):
+        self.name, self.to, self.rest = name, to, ""
+
+    def write(self, text):
+        *lines, self.rest = (self.rest + text).split("\n")
+        if lines:
+            self.to.write("".join(f"{self.name}  {line}".rstrip() + "\n" for line in lines))
+            self.to.flush()
+        return len(text)

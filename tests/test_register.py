@@ -1,0 +1,100 @@
+"""Environments and ways of sharing from outside the package."""
+
+import jax
+import pytest
+from omegaconf import OmegaConf
+
+from lorasa_jax import config, envs, phases
+from lorasa_jax.envs import games
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.policy import sharing
+
+
+def game(agents=2):
+    return games.make(f"specialisation_{agents}")
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """An environment and a way of sharing, forgotten afterwards."""
+    monkeypatch.setattr(envs, "_OWN", {})
+    monkeypatch.setattr(sharing, "TABLE", dict(sharing.TABLE))
+    envs.register("own_game", game, {"agents": 2})
+    sharing.register("own_lora", sharing.TABLE["ps_lora"].build, like="ps_lora")
+
+
+def test_an_environment_is_known_like_any_other(own):
+    assert envs.make("own_game", agents=4).num_agents == 4
+    assert envs.canonical("own_game") == "own_game" and "own_game" in envs.names()
+    settings = config.load(["env=own_game", "env.agents=4"])
+    assert settings.env == {
+        "name": "own_game", "agent_ids": True, "standardise": False, "agents": 4,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"did you mean env\.agents"):
+        config.load(["env=own_game", "env.agent=4"])
+    with pytest.raises(ConfigError, match="its options are: agents"):
+        envs.make("own_game", size=4)
+
+
+def test_a_way_of_sharing_takes_phases_keys_and_numbers_of_its_model(own):
+    words = ["env=specialisation_2", "total_steps=8000"]
+    ours = config.load([*words, "sharing=own_lora", "sharing.rank=2"])
+    theirs = config.load([*words, "sharing=ps_lora", "sharing.rank=2"])
+    assert {**ours.sharing, "name": ""} == {**theirs.sharing, "name": ""}
+    assert (ours.algo, ours.pretrain, ours.switch_at, ours.phase_names) == (
+        theirs.algo, theirs.pretrain, theirs.switch_at, theirs.phase_names,
+    )  # fmt: skip
+    banks = [team.actor.scheme.banks for team in phases.build_teams(ours)]
+    assert [set(names) for names in banks] == [{"net"}, {"net", "adapters"}]
+
+
+def test_a_way_of_sharing_with_one_phase(own):
+    sharing.register("own_ps", sharing.TABLE["ps"].build, like="ps")
+    assert config.load(["sharing=own_ps"]).switch_at is None
+    with pytest.raises(ConfigError, match="not a key of sharing=own_ps"):
+        config.load(["sharing=own_ps", "sharing.rank=2"])
+
+
+def test_registering_again_replaces(own):
+    envs.register("own_game", lambda: game(4))
+    assert envs.make("own_game").num_agents == 4
+    sharing.register("own_lora", sharing.TABLE["ps"].build, like="ps")
+    assert config.load(["sharing=own_lora"]).switch_at is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("ant_4x2", {}, "exists already"),
+        ("manyagent_ant_2x3", {}, "exists already"),
+        ("own-game", {}, "cannot be the name"),
+        ("own_game", {"agent_ids": True}, "cannot be the name"),
+        ("own_game", {"name": "x"}, "cannot be called name"),
+    ],
+)
+def test_names_that_would_be_mistaken_are_refused(own, name, options, told):
+    with pytest.raises(ConfigError, match=told):
+        envs.register(name, game, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "told"),
+    [("ps_lora", "ps", "cannot be the name"), ("a,b", "ps", "cannot be the name"),
+     ("own", "lora", "like=lora is not known"), ("own", "own_lora", "like=own_lora is not known")],
+)  # fmt: skip
+def test_ways_of_sharing_that_would_be_mistaken_are_refused(own, name, like, told):
+    with pytest.raises(ConfigError, match=told):
+        sharing.register(name, sharing.TABLE["ps"].build, like=like)
+
+
+def test_a_run_of_a_way_of_sharing_that_is_not_there_is_told(own):
+    raw = config.load(["sharing=own_lora"]).to_dict()
+    sharing.TABLE.pop("own_lora")
+    with pytest.raises(ConfigError, match="sharing=own_lora is not known"):
+        config.resolve(OmegaConf.create(raw))
+
+
+def test_an_environment_acts(own):
+    env = envs.make("own_game")
+    _, timestep = jax.jit(env.reset)(jax.random.key(0))
+    assert timestep.obs.shape == (2, env.observation_size)
