@@ -1,0 +1,1 @@
+"""Finished runs as one page: results, curves, who the agents became, and a replay."""

@@ -1,0 +1,3 @@
+from lorasa_jax.report.command import main
+
+main()

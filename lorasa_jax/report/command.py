@@ -1,0 +1,111 @@
+"""The command line: `python -m lorasa_jax.report RUN... [key=value ...]`.
+
+Writes what finished runs came to as one HTML page; several runs are compared.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.values import pairs, truth, whole
+
+
+@dataclass(frozen=True)
+class Options:
+    """runs: folders of finished runs. out: the page, by default <first run>/report.html.
+
+    policy: the seed whose agents are looked at, by default each run's first. wandb: make a report
+    on Weights & Biases of the same panels too.
+    """
+
+    runs: tuple[str, ...]
+    out: str | None = None
+    policy: int | None = None
+    wandb: bool = False
+
+
+def parse(arguments: list[str]) -> Options:
+    """Options from RUN and `key=value` words; ConfigError names what is wrong."""
+    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    names = [field.name for field in dataclasses.fields(Options) if field.name != "runs"]
+    chosen: dict = pairs([word for word in arguments if word not in folders], names)
+    if "policy" in chosen:
+        chosen["policy"] = whole(chosen["policy"], "policy", least=0)
+    if "wandb" in chosen:
+        said = chosen["wandb"]
+        chosen["wandb"] = truth({"true": True, "false": False}.get(said.lower(), said), "wandb")
+    if not folders:
+        raise ConfigError("give one RUN or more, the folders of finished runs.")
+    places = [Path(folder).resolve() for folder in folders]
+    twice = [
+        folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1
+    ]
+    if twice:
+        raise ConfigError(f"{twice[0]} is given twice; give each run once.")
+    return Options(tuple(folders), **chosen)
+
+
+def names(folders: tuple[str, ...]) -> list[str]:
+    """What to call every run: its folder, and as many folders above as tell all apart."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(part[-count:]) for part in parts]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | None]:
+    """Writes the page; returns its path and, where one was asked for, the W&B report's address.
+
+    Raises:
+      ConfigError: a run or the page's place is not as it must be, or W&B cannot be reached.
+    """
+    from lorasa_jax.report import page, story
+    from lorasa_jax.reporting import write_whole
+
+    path = Path(options.out or Path(options.runs[0], "report.html"))
+    for folder in options.runs:  # before anything takes long
+        story.check(Path(folder), options.policy)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ConfigError(f"out={path} cannot be written; give a file in a folder that exists.")
+    if options.wandb:
+        from lorasa_jax.report import online
+
+        online.require_account()
+        online.require_logged(options.runs)
+    stories = [
+        story.tell(Path(folder), name, options.policy, say)
+        for folder, name in zip(options.runs, names(options.runs), strict=True)
+    ]
+    text = page.page(stories)
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigError(f"out={path} cannot be written ({error.strerror}).") from error
+    if not options.wandb:
+        return path, None
+    say("uploading to Weights & Biases")
+    return path, online.publish(stories, text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit code 0, or 2 where something was refused."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+
+    def say(text):
+        console.print(text, markup=False, soft_wrap=True)
+
+    try:
+        path, address = report(parse(sys.argv[1:] if arguments is None else arguments), say)
+    except ConfigError as error:
+        print(f"lorasa_jax.report: {error}", file=sys.stderr)
+        sys.exit(2)
+    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if address:
+        say(address)

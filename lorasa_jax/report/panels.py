@@ -1,0 +1,215 @@
+"""The report's charts: numbers in, SVG out, for a page that is light or dark.
+
+A chart has no ground of its own, and its inks are the page's CSS variables. Cells of a map are one
+blue at the strength of their value. Lengths are CSS pixels at a chart's natural width.
+"""
+
+import io
+import re
+from html import escape
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from lorasa_jax.replay.scene import palette
+
+NARROW, HALF, WIDE = 340, 450, 940
+TEXT = 14
+BLUE = "#0072b2"
+# Colours that stand for the page's own until the SVG is written.
+_INK, _QUIET, _LINE = "#010203", "#040506", "#070809"
+_VARIABLES = {_INK: "var(--ink)", _QUIET: "var(--quiet)", _LINE: "var(--line)"}
+_RULES = {
+    "svg.fonttype": "none", "svg.hashsalt": "report", "image.composite_image": False,
+    "font.size": TEXT, "text.color": _INK, "axes.edgecolor": _LINE, "xtick.color": _QUIET,
+    "ytick.color": _QUIET, "axes.labelcolor": _QUIET, "text.parse_math": False,
+}  # fmt: skip
+
+
+def curves(told: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
+    """Learning curves of runs [run]: median and quartiles over seeds, the switch marked.
+
+    told: for every run `steps`, `switched_at` and, under the name of the score, `median`, `lower`
+    and `upper` (`story.learning`). A single seed is a line alone.
+    """
+    height = round(90 + 0.25 * width if width > NARROW else 0.72 * width)
+    with matplotlib.rc_context(_RULES):
+        figure = Figure(figsize=(width / 72, height / 72))
+        left, bottom = 50, 46
+        axes = figure.add_axes((left / width, bottom / height, 1 - (left + 14) / width,
+                                1 - (bottom + 24) / height))  # fmt: skip
+        for run, colour in zip(told, colours, strict=True):
+            values = {key: np.array(x, float) for key, x in run[score].items()}
+            axes.fill_between(run["steps"], values["lower"], values["upper"], color=colour,
+                              alpha=0.2, lw=0)  # fmt: skip
+            axes.plot(run["steps"], values["median"], color=colour, lw=2, solid_capstyle="round")
+        _switches(axes, told, colours)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.grid(axis="y", color=_LINE, lw=1)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, pad=6)
+        axes.margins(x=0.01)
+        axes.xaxis.set_major_locator(MaxNLocator(width // 85))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(_ticks(score, axes.get_ylim()))
+        axes.set_xlabel("environment steps", loc="right")
+        return svg(figure, f"{score.replace('_', ' ')} over environment steps")
+
+
+def _ticks(score, limits):
+    """How numbers are written at the axis of a score."""
+    if score == "win_rate":
+        return PercentFormatter(1.0, decimals=None if limits[1] - limits[0] > 0.05 else 1)
+    return EngFormatter(sep="") if max(map(abs, limits)) >= 1e4 else "{x:,.6g}"
+
+
+def _switches(axes, told, colours):
+    """A dashed line where adapters begin: one for all runs, or each run's in its colour."""
+    at = {run["switched_at"] for run in told} - {None}
+    same = len(at) == 1
+    for i, (run, colour) in enumerate(zip(told, colours, strict=True)):
+        if run["switched_at"] is not None:
+            axes.axvline(run["switched_at"], color=_QUIET if same else colour, ls=(0, (4, 4)),
+                         lw=1, gid=f"switch-{i}")  # fmt: skip
+    if at:
+        right = axes.transLimits.transform((max(at), 0))[0] > 0.6
+        axes.annotate(
+            "adapters" if same else "adapters begin", (max(at), 1.02),
+            xycoords=("data", "axes fraction"), color=_QUIET, va="bottom",
+            ha="right" if right else "left",
+        )  # fmt: skip
+
+
+def cells(
+    values: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    *,
+    row_colours: list[str],
+    column_colours: list[str] | None = None,
+    scale: str,
+    label: str,
+    cell_height: float | None = None,
+    width: int = NARROW,
+) -> str:
+    """A map of values [row, column] from 0 up; rows are agents, with a swatch of their colour.
+
+    Numbers are written where they fit; of too many names only some are. No names of columns at
+    all: they are counted. scale: what the values are; cell_height: square cells by default.
+    """
+    values = np.asarray(values, float)
+    left = min(26 + max(_wide(row) for row in rows), 0.45 * width)
+    cell = (width - left - 2) / values.shape[1]
+    cell = cell if cell_height else min(cell, 60)
+    tall = cell_height or cell
+    upright = bool(columns) and max(map(_wide, columns)) + 6 > cell
+    foot = 22 if not upright else 12 + max(map(_wide, columns))
+    foot += 14 * bool(column_colours)
+    bottom = tall * len(values)
+    height = bottom + foot + 34
+    most = values.max(initial=0.0)
+    with matplotlib.rc_context(_RULES):
+        figure, axes = _sheet(width, height)
+        right = left + cell * values.shape[1]
+        _strengths(axes, values / (most or 1.0), (left, right, bottom, 0))
+        for i, (row, colour) in enumerate(zip(rows, row_colours, strict=True)):
+            y = (i + 0.5) * tall
+            side = min(10, 0.8 * tall)
+            axes.add_patch(Rectangle((2, y - side / 2), 10, side, color=colour, lw=0))
+            if i % int(np.ceil(17 / tall)) == 0:
+                axes.text(18, y, row, va="center", color=_INK)
+        for j, colour in enumerate(column_colours or ()):
+            side = min(10, 0.8 * cell)
+            x = left + (j + 0.5) * cell - side / 2
+            axes.add_patch(Rectangle((x, bottom + 6), side, 10, color=colour, lw=0))
+        top = bottom + 6 + 14 * bool(column_colours)
+        for j in range(0, len(columns), int(np.ceil(17 / cell)) if upright else 1):
+            axes.text(left + (j + 0.5) * cell, top, columns[j], ha="center", va="top",
+                      rotation=90 if upright else 0, color=_INK)  # fmt: skip
+        if not columns:
+            for x, number, side in ((left, 1, "left"), (right, values.shape[1], "right")):
+                axes.text(x, top - 2, number, ha=side, va="top", color=_QUIET)
+            axes.text((left + right) / 2, top - 2, "unit", ha="center", va="top", color=_QUIET)
+        if cell >= 38 and tall >= 20:
+            _write(axes, values, most, left, cell, tall)
+        _scale(axes, left, height - 12, most, scale, width)
+        return svg(figure, label)
+
+
+def _sheet(width, height):
+    """A figure whose one set of axes counts pixels from the top left corner."""
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return figure, axes
+
+
+def _strengths(axes, shares, extent):
+    """Shares [row, column] of 1 as a picture in strengths of blue."""
+    picture = np.broadcast_to([*to_rgb(BLUE), 1.0], (*shares.shape, 4)).copy()
+    picture[..., 3] = np.clip(shares, 0, 1)
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.imshow(picture, extent=extent, aspect="auto", interpolation="none")
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def _write(axes, values, most, left, cell, tall):
+    digits = 0 if most >= 100 else 1 if most >= 10 else 2
+    for (i, j), value in np.ndenumerate(values):
+        strong = value > 0.55 * most
+        axes.text(left + (j + 0.5) * cell, (i + 0.5) * tall, f"{value:.{digits}f}", ha="center",
+                  va="center", color="white" if strong else _INK)  # fmt: skip
+
+
+def _scale(axes, left, y, most, said, width):
+    """0, a strip in all strengths, the largest value, and what is measured."""
+    axes.text(left, y, "0", va="center", color=_QUIET)
+    _strengths(axes, np.linspace(0, 1, 64)[None], (left + 14, left + 74, y + 5, y - 5))
+    axes.text(left + 80, y, f"{most:.3g}  {said}", va="center", color=_QUIET)
+
+
+def _wide(text):
+    """About how wide a text is (px)."""
+    return 0.6 * TEXT * len(text)
+
+
+def svg(figure: Figure, label: str) -> str:
+    """A figure as an element of a page, whose inks it takes over."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, dpi=72)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    for waste in (
+        r"<metadata>.*?</metadata>",
+        r"<style.*?</style>",
+        r"<!--.*?-->",
+        r' xmlns\S*=".*?"',
+    ):
+        text = re.sub(waste, "", text, flags=re.S)
+    text = text.replace("xlink:href", "href")
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    wide, high = (72 * size for size in figure.get_size_inches())
+    head = (
+        f'<svg class="chart" role="img" aria-label="{escape(label)}" '
+        f'viewBox="0 0 {wide:.5g} {high:.5g}" style="max-width: {1.2 * wide:.5g}px">'
+    )
+    return re.sub(r"\s*\n\s*", "\n", head + text[text.index(">") + 1 :])
+
+
+def unique(text: str, prefix: str) -> str:
+    """An SVG whose ids begin with `prefix`, so that several can stand in one page."""
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
+
+
+def run_colours(count: int) -> list[str]:
+    """A colour for every run of a comparison."""
+    return [matplotlib.colors.to_hex(colour) for colour in palette(count)]

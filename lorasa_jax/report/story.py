@@ -1,0 +1,224 @@
+"""What a report tells of a run, as plain numbers: all is computed here, and nothing drawn."""
+
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.colors import to_hex
+
+from lorasa_jax import evaluate, reporting, runs
+from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
+from lorasa_jax.analysis.distances import distances_of
+from lorasa_jax.analysis.observations import collect
+from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.team import Team
+from lorasa_jax.policy.distributions import Categorical
+from lorasa_jax.replay.scene import palette
+from lorasa_jax.values import listed
+
+LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
+SCORES = ("eval_return", "win_rate")
+
+
+class Behaviour(NamedTuple):
+    """distances [agent, agent]; {layer: [agent, unit]} activations; norms {layer: [agent]}.
+
+    norms are those of the adapters' deltas, None without adapters.
+    """
+
+    distances: jax.Array
+    activations: dict[str, jax.Array]
+    norms: dict[str, jax.Array] | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A finished run as its report tells it.
+
+    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
+    seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
+    the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
+    norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
+    observations: how many joint observations policies were compared on. replay: a page of its
+    own, None where the environment has no pictures.
+    """
+
+    name: str
+    out: str
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    curves: dict[str, Any]
+    switched_at: int | None
+    policy: int
+    step: int
+    agents: list[str]
+    colours: list[str]
+    observations: int
+    distance: str
+    distances: list[list[float]]
+    snd: float | None
+    layers: list[str]
+    norms: list[list[float]] | None
+    activations: dict[str, list[list[float]]]
+    replay: str | None
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything but the replay, ready for JSON."""
+        tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del tree["replay"]
+        return tree
+
+
+def check(out: Path, policy: int | None) -> None:
+    """Refuses what can be seen to be wrong with a run at once.
+
+    Raises:
+      ConfigError: the run is missing, unfinished or damaged, or `policy` is no seed of it.
+    """
+    runs.summary(out)
+    config = runs.configured(out)
+    metrics(out, config)
+    if policy is not None and policy not in config.seeds:
+        raise ConfigError(
+            f"policy={policy} is not a seed of {out}; choose from {listed(map(str, config.seeds))}."
+        )
+
+
+def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -> Story:
+    """The story of the run in `out`; `say` hears what is being done where it takes a while.
+
+    policy: the seed whose agents are looked at, by default the first. The run was checked before.
+
+    Raises:
+      ConfigError: the checkpoint is damaged.
+    """
+    summary, config = runs.summary(out), runs.configured(out)
+    rows = metrics(out, config)
+    policy = config.seeds[0] if policy is None else policy
+    found = evaluate.subject(evaluate.Options(str(out), policy=policy))
+    team, agents = found.team, list(found.team.env.agents)
+    length = min(LENGTH, team.env.max_steps)
+    say(f"{name}: comparing {len(agents)} agents on {length * ENVS:,} joint observations")
+    banks = found.banks(policy)
+    seen = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(jax.random.key(0), banks)
+    matrix = np.asarray(seen.distances)
+    shown = None
+    if hasattr(team.env, "replay"):
+        say(f"{name}: playing an episode")
+        shown = replay(found)
+    return Story(
+        name=name,
+        out=str(out),
+        summary=summary,
+        config=config.to_dict(),
+        curves=learning(rows, config.seeds),
+        switched_at=reporting.switched_at(rows, config),
+        policy=policy,
+        step=found.step,
+        agents=agents,
+        colours=colours(shown, len(agents)),
+        observations=length * ENVS,
+        distance=metric(team),
+        distances=_numbers(matrix),
+        snd=diversity.snd(matrix) if len(agents) > 1 else None,
+        layers=list(weights.ordered(seen.activations)),
+        norms=None if seen.norms is None else _numbers(adapters.by_layer(seen.norms)),
+        activations={k: _numbers(x) for k, x in weights.ordered(seen.activations).items()},
+        replay=shown,
+    )
+
+
+def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) -> Behaviour:
+    """How the policies in an actor's banks differ, on what they meet when they play together.
+
+    Every network sees the same observations, under its own agent's id where there are ids. The
+    key is consumed.
+    """
+    scheme, own_ids = team.actor.scheme, policies.carries_ids(team.env)
+    acting = scheme.weights(banks)
+    seen = collect(key, team, acting, length=length, num_envs=ENVS)
+    distance = distances_of(team.distribution)[metric(team)]
+    return Behaviour(
+        diversity.distance_matrix(distance, team, acting, seen, own_ids=own_ids),
+        activations.activation_maps(team, acting, seen, own_ids=own_ids),
+        weights.norms(scheme, banks).delta if "adapters" in scheme.banks else None,
+    )
+
+
+def metric(team: Team) -> str:
+    """The name of the distance between policies: Wasserstein for their kind of actions."""
+    return "wasserstein" if isinstance(team.distribution, Categorical) else "wasserstein_2"
+
+
+def metrics(out: Path, config: Config) -> list[dict]:
+    """The lines of a finished run's metrics.jsonl, which must be whole.
+
+    Raises:
+      ConfigError: lines are missing or damaged.
+    """
+    path = Path(out) / reporting.METRICS
+    try:
+        rows = reporting.read_metrics(Path(out))
+        lines = len(path.read_text().splitlines()) if rows else -1
+        there = [(row["env_steps"], row["seed"]) for row in rows]
+        numbers = [float(row["eval_return"] or 0) for row in rows]
+        named = all(row["phase"] in config.phase_names for row in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
+    steps = sorted({step for step, _ in there})
+    wanted = sorted((step, seed) for step in steps for seed in config.seeds)
+    ended = bool(steps) and steps[-1] == config.total_steps
+    if lines != len(numbers) or sorted(there) != wanted or not (ended and named):
+        raise ConfigError(f"{path} lacks lines; run it again in another folder.")
+    return rows
+
+
+def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
+    """{`steps`: [step], score: {`seeds`: [seed, step], `median`, `lower`, `upper`: [step]}}.
+
+    Scores are returns, and win rates where there are any, of greedy episodes; median and
+    quartiles are over seeds. What is not finite is None.
+    """
+    found = {"steps": sorted({row["env_steps"] for row in rows})}
+    for score in SCORES:
+        if not all(score in row for row in rows):
+            continue
+        at = {(row["seed"], row["env_steps"]): row[score] for row in rows}
+        values = np.array([[at[seed, step] for step in found["steps"]] for seed in seeds], float)
+        over = curves.summary(values)
+        parts = {"seeds": values, **{k: getattr(over, k) for k in ("median", "lower", "upper")}}
+        found[score] = {key: _numbers(x) for key, x in parts.items()}
+    return found
+
+
+def replay(found: evaluate.Subject) -> str:
+    """The page of one greedy episode of a subject's first policy."""
+    states, rewards = evaluate.episode(found)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "episode.html"
+        found.team.env.replay(states, rewards, path, title=evaluate.title(found))
+        return path.read_text(encoding="utf-8")
+
+
+def colours(page: str | None, agents: int) -> list[str]:
+    """Every agent's colour: the one that a replay shows it in, else the palette's."""
+    inside = re.search(r'id="recording"[^>]*>(.*?)</script>', page or "", re.S)
+    units = json.loads(inside[1]).get("units") if inside else None
+    if units:
+        return [unit["colour"] for unit in units[:agents]]
+    return [to_hex(colour) for colour in palette(agents)]
+
+
+def _numbers(values):
+    """Lists of floats with as many digits as single precision has; None where not finite."""
+    if np.ndim(values):
+        return [_numbers(part) for part in values]
+    return float(f"{float(values):.8g}") if np.isfinite(values) else None

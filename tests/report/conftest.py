@@ -1,0 +1,61 @@
+"""Tiny runs, trained and told once for all tests of reports."""
+
+import jax
+import pytest
+
+from lorasa_jax import config, run
+from lorasa_jax.report import page, story
+
+TINY = [
+    "algo.num_envs=2", "algo.rollout_length=10", "algo.chunk_length=5", "algo.epochs=1",
+    "network.kind=ff", "network.hidden=8", "total_steps=60", "eval_every=1", "eval_episodes=2",
+]  # fmt: skip
+RUNS = {
+    "ant": ["env=ant_4x2", "env.engine=native", "sharing=ps_lora", "switch_at=20"],
+    "battle": [
+        "env=smax_3m", "env.max_steps=12", "sharing=ps_lora", "switch_at=40", "num_seeds=2",
+        "network.kind=gru",
+    ],
+    "shared": ["env=specialisation_2", "sharing=ps", "num_seeds=3", "seed=4"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def train():
+    """train(name, out, *overrides): trains a tiny run in a folder, or finds it finished there."""
+
+    def train(name, out, *overrides):
+        run.execute(config.load([*TINY, *RUNS[name], *overrides, f"out={out}"]))
+        return out
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """{name: the folder of a run}, in code that is compiled fast."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    folder = tmp_path_factory.mktemp("runs")
+    yield {name: train(name, folder / name) for name in RUNS}
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What was told on the way."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def stories(trained, said):
+    """{name: story}; the battle's is that of its second seed."""
+    policies = {"ant": None, "battle": 1, "shared": None}
+    return {
+        name: story.tell(out, name, policies[name], said.append) for name, out in trained.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(stories):
+    """{name: the page of one run}."""
+    return {name: page.page([told]) for name, told in stories.items()}
