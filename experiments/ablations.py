@@ -1,6 +1,6 @@
 """What Figure 4 and Tables 10-13 vary: the switch, the rank, the layers that have adapters."""
 
-from experiments import cells
+from experiments import cells, training
 from experiments.cells import Cell, Request
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.values import whole
@@ -21,7 +21,7 @@ def by_switch(request: Request, cell: Cell) -> tuple[Cell, ...]:
     """`switches=` of the command line, by default the paper's, scaled to the run's length."""
     given = request.own["switches"]
     if not given:
-        return cells.switches(request, cell, SHARES.get(cell.env, SHARES_ELSEWHERE))
+        return training.switches(request, cell, SHARES.get(cell.env, SHARES_ELSEWHERE))
     steps = [whole(step, "switches") for step in given.split(",")]
     return cells.varied(cell, *(f"switch_at={step}" for step in steps))
 

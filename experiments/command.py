@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from experiments.cells import Interrupted
+from experiments.training import Interrupted
 from lorasa_jax.errors import ConfigError, TrainingError
 
 

@@ -9,7 +9,7 @@ seeds (Agarwal et al. 2021); figure_2_improvement.csv how probably one way of sh
 another.
 """
 
-from experiments import cells, command, learning, pictures
+from experiments import cells, command, learning, pictures, training
 from lorasa_jax.paper import TASKS
 
 CELLS = cells.grid(TASKS)
@@ -17,9 +17,9 @@ CELLS = cells.grid(TASKS)
 
 def main(arguments: list[str]) -> None:
     request = cells.request("figure_2", arguments, CELLS)
-    trainings = cells.ready(request)
+    trainings = training.ready(request)
     if trainings is not None:
-        learned = [learning.read(training) for training in trainings]
+        learned = [learning.read(one) for one in trainings]
         pictures.told(learning.figure_of(request, learned))
 
 

@@ -5,11 +5,14 @@
 
 Nothing is trained, hence seeds= and total_steps= change nothing. figure_3.csv counts parameters of
 the finished phase, with the log-std of the authors' code, a vector, unless network.log_std=linear
-(the paper's text) is given. figure_3_measured.csv has medians over `turns` turns, in one process,
-of one update of the finished phase (rollout included) and of one step of all agents in `batch`
-environments with merged weights; ratios are to full sharing of the same environment in the same
-turns; memory is that of the compiled programs. What was measured is kept and not measured again
-(figure_3_measured.json): delete that to do so. Agents are grouped in pairs for SePS.
+(the paper's text) is given. Maps come twice: with the suite's own sizes on SMAX, and with
+StarCraft's sizes of observations, states and actions, which the paper's networks had.
+
+figure_3_measured.csv has medians over `turns` turns, in one process, of one update of the finished
+phase (rollout included) and of one step of all agents in `batch` environments with merged weights;
+ratios are to full sharing of the same environment in the same turns; memory is that of the compiled
+programs. What was measured is kept and not measured again (figure_3_measured.json): delete that to
+do so. Agents are grouped in pairs for SePS.
 """
 
 import functools
@@ -25,12 +28,19 @@ from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import UPDATES
 from lorasa_jax.policy import sharing
+from lorasa_jax.policy.distributions import Categorical
+from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.reporting import write_whole
 from lorasa_jax.values import whole
 
 ENVS = ("ant_2x4", "ant_4x2", "ant_8x1", "smac_2s3z", "smac_3s5z", "smac_MMM2")
 CELLS = cells.grid(ENVS, algos=("mappo",))
 MIB = 2**20
+# Sizes of observation and state, ids included, and number of actions in SMAC itself.
+STARCRAFT = {
+    "smac_2s3z": (144, 173, 11), "smac_3s5z": (252, 299, 14), "smac_1c3s5z": (310, 363, 15),
+    "smac_3s5z_vs_3s6z": (268, 318, 15), "smac_MMM2": (370, 435, 18),
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
@@ -41,8 +51,13 @@ def main(arguments: list[str]) -> None:
     if measure not in ("true", "false"):
         raise ConfigError(f"measure={measure} must be true or false.")
     built = {cell: build(request, cell) for cell in request.cells}
-    counted = [count_row(cell, *built[cell]) for cell in request.cells]
-    paths = [pictures.write_rows(request, counted)]
+    counted = [count_row(cell, built[cell][1][-1]) for cell in request.cells]
+    as_there = [
+        count_row(cell, starcraft(*built[cell], STARCRAFT[cell.env]), "starcraft")
+        for cell in request.cells
+        if cell.env in STARCRAFT
+    ]
+    paths = [pictures.write_rows(request, counted + as_there)]
     measured = []
     if measure == "true":
         measured = _measured(request, built)
@@ -64,13 +79,25 @@ def build(request, cell):
     return config, phases.build_teams(config, groups)
 
 
-def count_row(cell, config, teams) -> dict:
-    """Parameters of the finished phase; those of one agent's adapters where there are any."""
-    found = resources.team_parameters(teams[-1])
+def starcraft(config, teams, sizes):
+    """The last phase's team with networks for other sizes: (observation, state, actions)."""
+    obs, state, actions = sizes
+    team, network = teams[-1], config.network
+    heads = Categorical(actions).heads
+    actor = RecurrentNetwork(heads, {}, network.hidden, network.kind)
+    return team._replace(
+        actor=team.actor._replace(network=actor, features=obs),
+        critic=team.critic._replace(features=state),
+    )
+
+
+def count_row(cell, team, sizes="own") -> dict:
+    """Parameters of a team; those of one agent's adapters where there are any."""
+    found = resources.team_parameters(team)
     actor, critic = found["actor"], found["critic"]
     return {
-        "env": cell.env, "algo": cell.algo, "sharing": cell.sharing,
-        "agents": teams[-1].env.num_agents,
+        "env": cell.env, "algo": cell.algo, "sharing": cell.sharing, "sizes": sizes,
+        "agents": team.env.num_agents,
         "actor_trained": actor.trained, "actor_frozen": actor.frozen, "actor": actor.total,
         "adapters_per_agent": actor.entries.get("adapters", 0),
         "critic": critic.total,

@@ -8,7 +8,7 @@ begins from checkpoints of the fully shared runs: nothing is pretrained twice. f
 every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
 """
 
-from experiments import ablations, cells, command, learning, pictures
+from experiments import ablations, cells, command, learning, pictures, training
 from lorasa_jax.replay.scene import palette
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], schemes=("ps_lora",))
@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> None:
         for base in bases
     }
     needed = tuple(dict.fromkeys(cell for panel in panels.values() for cell in panel))
-    trainings = cells.ready(request, needed)
+    trainings = training.ready(request, needed)
     if trainings is None:
         return
-    learned = {training.cell: learning.read(training) for training in trainings}
+    learned = {one.training.cell: one for one in map(learning.read, trainings)}
     pictures.told(_write(request, bases, panels, learned))
 
 

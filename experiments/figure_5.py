@@ -5,7 +5,7 @@
 Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
 """
 
-from experiments import cells, command, learning, pictures
+from experiments import cells, command, learning, pictures, training
 from lorasa_jax.paper import TASKS
 
 CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
@@ -13,9 +13,9 @@ CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
 
 def main(arguments: list[str]) -> None:
     request = cells.request("figure_5", arguments, CELLS)
-    trainings = cells.ready(request)
+    trainings = training.ready(request)
     if trainings is not None:
-        learned = [learning.read(training) for training in trainings]
+        learned = [learning.read(one) for one in trainings]
         pictures.told(learning.figure_of(request, learned, "return"))
 
 

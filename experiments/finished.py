@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from experiments import cells
+from experiments import training
 from experiments.cells import Request
 from lorasa_jax import runs
 from lorasa_jax.analysis import observations
@@ -57,16 +57,16 @@ def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] |
     """
     if request.own["run"]:
         return [_given(Path(path), adapted) for path in request.own["run"].split(",")]
-    trainings = cells.ready(request, cells_)
+    trainings = training.ready(request, cells_)
     if trainings is None:
         return None
     found = []
-    for training in trainings:
-        cell, checkpoint = training.cell, runs.load(training.out)
+    for one in trainings:
+        cell, checkpoint = one.cell, runs.load(one.out)
         if adapted:
-            runs.require_adapters(checkpoint, training.out)
+            runs.require_adapters(checkpoint, one.out)
         names = cell.env, cell.algo, cell.sharing, " ".join(cell.keys)
-        found.append(Subject(*names, training.out, checkpoint))
+        found.append(Subject(*names, one.out, checkpoint))
     return found
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import pictures
-from experiments.cells import Request, Training
+from experiments.cells import Request
+from experiments.training import Training
 from lorasa_jax import reporting
 from lorasa_jax.analysis import curves
 from lorasa_jax.errors import ConfigError

@@ -5,7 +5,9 @@
 
 Torques are uniform; episodes end by themselves or after `horizon` steps. Single trajectories of
 the engines part after a few steps, since contacts amplify the last bit; distributions must not.
-A two-sample Kolmogorov-Smirnov test compares them, and the means differ by z standard errors.
+A two-sample Kolmogorov-Smirnov test compares them, and the means differ by z standard errors. The
+engines start from other seeds; the control is the C engine with MJX's seed, which shows what two
+seeds of one engine differ by.
 Finished robots are kept in experiments/results/random_policy.json and not played again.
 """
 
@@ -78,31 +80,46 @@ def compare(robot: str, count: int, horizon: int) -> dict:
         for name, values in zip(("length", "return"), samples[engine], strict=True):
             row[f"{name}_mean"], row[f"{name}_std"] = float(values.mean()), float(values.std())
         found[engine] = row
-    for i, name in enumerate(("length", "return")):
-        one, other = (samples[engine][i] for engine in ENGINES)
+    return found | differences(*(samples[engine] for engine in ENGINES))
+
+
+def differences(ones, others) -> dict[str, float]:
+    """p and z of lengths and returns, two samples of each."""
+    found = {}
+    for name, one, other in zip(("length", "return"), ones, others, strict=True):
         error = np.sqrt(one.var() / len(one) + other.var() / len(other))
         found[f"{name}_p"] = float(stats.ks_2samp(one, other).pvalue)
         found[f"{name}_z"] = float((one.mean() - other.mean()) / error) if error else 0.0
     return found
 
 
+def control(robot: str, count: int, horizon: int) -> dict[str, float]:
+    """The same between the C engine and itself, with the seeds of both engines."""
+    env = envs.make(TASKS[robot], engine="native")
+    return differences(*(episodes(env, count, horizon, seed) for seed in range(len(ENGINES))))
+
+
 def markdown(result: dict) -> str:
     lines = [
         f"`{result['command']}`", "",
         f"{result['device']}; jax {result['versions']['jax']}, mujoco "
-        f"{result['versions']['mujoco']}. p: Kolmogorov-Smirnov; z: difference of means in "
-        "standard errors.", "",
-        "| robot | episodes | length native | length MJX | p | z | return native | return MJX "
-        "| p | z |",
+        f"{result['versions']['mujoco']}. Means (standard deviations); p: Kolmogorov-Smirnov; z: "
+        "difference of means in standard errors; control: p and z of the C engine against itself, "
+        "with MJX's seed.", "",
+        "| robot | episodes, horizon | length native | length MJX | p, z | control | return native "
+        "| return MJX | p, z | control |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for robot, row in result["robots"].items():
-        cells = [robot, str(row["episodes"])]
+        cells = [robot, f"{row['episodes']}, {row['horizon']}"]
         for name in ("length", "return"):
             for engine in ("native", "mjx"):
                 mean, std = row[engine][f"{name}_mean"], row[engine][f"{name}_std"]
                 cells.append(f"{mean:.2f} ({std:.2f})")
-            cells += [f"{row[f'{name}_p']:.2f}", f"{row[f'{name}_z']:+.1f}"]
+            cells += [
+                f"{found[f'{name}_p']:.3f}, {found[f'{name}_z']:+.1f}"
+                for found in (row, row["control"])
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -126,9 +143,11 @@ def main(arguments: list[str]) -> None:
         if robot not in TASKS:
             raise ConfigError(f"robots={robot} is not known; choose from {', '.join(TASKS)}.")
         done = result["robots"].get(robot, {})
-        if {key: done.get(key) for key in wanted} == wanted:
+        if {key: done.get(key) for key in wanted} == wanted and "control" in done:
             continue
-        result["robots"][robot] = compare(robot, wanted["episodes"], wanted["horizon"])
+        row = compare(robot, wanted["episodes"], wanted["horizon"])
+        row["control"] = control(robot, wanted["episodes"], wanted["horizon"])
+        result["robots"][robot] = row
         print(robot, json.dumps(result["robots"][robot]), flush=True)
         write_whole(path, json.dumps(result, indent=2) + "\n")
         write_whole(path.with_suffix(".md"), markdown(result))

@@ -19,9 +19,10 @@ from experiments import (
     figures_6_7,
     figures_9_20,
     tables_10_13,
+    training,
 )
-from experiments.cells import Interrupted
 from experiments.pictures import read_rows
+from experiments.training import Interrupted
 from lorasa_jax import reporting, runs
 from lorasa_jax.analysis import curves, weights
 from lorasa_jax.errors import ConfigError
@@ -134,7 +135,7 @@ def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
         raise AssertionError("trained again")
 
     before = cells.Path("results/figure_2/figure_2.csv").read_bytes()
-    monkeypatch.setattr(cells.run, "execute", never)
+    monkeypatch.setattr(training.run, "execute", never)
     figure_2.main(robot)
     assert cells.Path("results/figure_2/figure_2.csv").read_bytes() == before
 
@@ -277,26 +278,33 @@ def test_tables_10_to_13_add_up(robot):
     assert f"{mean:.2f}" in line
 
 
+# Numbers of the paper's architecture, counted by hand (authors' log-std, StarCraft's sizes):
+# PS actor, PS critic, NPS actors, MTL actor, one agent's adapters of rank 8, agents.
+COUNTS = {
+    "ant_2x4": (41972, 45667, 83944, 42236, 8372, 2),
+    "ant_4x2": (40586, 45799, 162344, 40982, 8090, 4),
+    "ant_8x1": (40124, 46063, 320992, 40586, 7977, 8),
+    "smac_2s3z": (48363, 49627, 241815, 51223, 9432, 5),
+    "smac_3s5z": (55686, 57943, 445488, 62056, 10320, 8),
+    "smac_MMM2": (63734, 66919, 637340, 74264, 11296, 10),
+}
+
+
 def test_figure_3_counts_as_the_architecture_does(place):
-    """Numbers of the paper's architecture, counted by hand: spec of LoRASA's actor and critic."""
-    arguments = ["measure=false", "cells=ant_2x4+ant_4x2+ant_8x1/mappo/ps+nps+mtl+ps_lora"]
+    envs = "+".join(COUNTS)
+    arguments = ["measure=false", f"cells={envs}/mappo/ps+nps+mtl+ps_lora"]
     figure_3.main(arguments)
-    rows = {
-        (row["env"], row["sharing"]): row for row in same_command("figure_3", arguments)["figure_3"]
-    }
-    expected = {
-        "ant_2x4": (41972, 45667, 83944, 42236, 8372, 2),
-        "ant_4x2": (40586, 45799, 162344, 40982, 8090, 4),
-        "ant_8x1": (40124, 46063, 320992, 40586, 7977, 8),
-    }
-    for env, (ps, critic, nps, mtl, adapter, agents) in expected.items():
-        assert int(rows[env, "ps"]["actor_trained"]) == ps
-        assert int(rows[env, "ps"]["critic"]) == critic
-        assert int(rows[env, "nps"]["actor_trained"]) == nps
-        assert int(rows[env, "mtl"]["actor"]) == mtl
-        assert int(rows[env, "ps_lora"]["adapters_per_agent"]) == adapter
-        assert int(rows[env, "ps_lora"]["actor_trained"]) == agents * adapter
-        assert int(rows[env, "ps_lora"]["actor"]) == ps + agents * adapter
+    table = same_command("figure_3", arguments)["figure_3"]
+    for env, (ps, critic, nps, mtl, adapter, agents) in COUNTS.items():
+        sizes = "starcraft" if env.startswith("smac") else "own"
+        rows = {row["sharing"]: row for row in table if (row["env"], row["sizes"]) == (env, sizes)}
+        assert int(rows["ps"]["actor_trained"]) == ps
+        assert int(rows["ps"]["critic"]) == critic
+        assert int(rows["nps"]["actor_trained"]) == nps
+        assert int(rows["mtl"]["actor"]) == mtl
+        assert int(rows["ps_lora"]["adapters_per_agent"]) == adapter
+        assert int(rows["ps_lora"]["actor_trained"]) == agents * adapter
+        assert int(rows["ps_lora"]["actor"]) == ps + agents * adapter
 
 
 def test_figure_3_measures_once(place, monkeypatch):

@@ -137,7 +137,9 @@ function play(on) {
 
 function frame(now) {
   if (!playing) return;
-  time = Math.min(time + (now - before) / 1000 / R.seconds * by("speed").value, last);
+  // The first frame may have begun before the click that asked for it.
+  const passed = Math.max(0, now - before) / 1000;
+  time = Math.min(time + passed / R.seconds * by("speed").value, last);
   before = now;
   draw();
   if (time >= last) play(false); else requestAnimationFrame(frame);
