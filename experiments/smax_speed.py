@@ -6,7 +6,7 @@ Environments: 128 of them play random legal actions without resets: upstream's H
 `smax_<map>` (its rules) and `smac_<map>` (the suite's). Training, where `script` names that file in
 a checkout of JaxMARL's repository: smax_3s5z at the settings that come with it (128 environments x
 128 steps, width 128, 4 epochs, 4 minibatches), once with whole windows through the recurrent layer
-as there, once in chunks of 16 as MAPPO's authors train; our network has two linear layers more, and
+as there, once in chunks of 16 steps; our network has two linear layers more, and
 LayerNorms. All are measured in turns in one process: on a busy machine only ratios mean much.
 Writes experiments/results/smax_speed.{json,md}.
 """
