@@ -152,6 +152,7 @@ def panel(request, built) -> list[dict]:
     ]  # fmt: skip
 
 
+@pictures.styled
 def picture(counted: list[dict], measured: list[dict]):
     """Counts by environment and by agents; seconds and memory where they were measured."""
     panels = [("actor_trained", "trained parameters (actors)", counted, True)]

@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     pictures.told(_write(request, bases, panels, learned))
 
 
+@pictures.styled
 def _write(request, bases, panels, learned):
     drawn, axes = pictures.figure(len(QUESTIONS), len(bases), 3.0)
     rows, summaries = [], []

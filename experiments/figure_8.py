@@ -37,6 +37,7 @@ def curves(subject, seed) -> dict[tuple[str, str], sparsity.Curve]:
     }
 
 
+@pictures.styled
 def _write(request, subjects, measured):
     rows = [
         {

@@ -95,6 +95,7 @@ def diversity_row(subject, seed, found) -> dict:
     }
 
 
+@pictures.styled
 def _write(request, measured):
     rows = [row for each in measured for row in pair_rows(*each)]
     summary = [diversity_row(*each) for each in measured]

@@ -97,6 +97,7 @@ def _write(request, measured):
     ]
 
 
+@pictures.styled
 def picture(subject, found):
     """A panel a layer, a row an agent, every panel on a scale of its own."""
     agents = (SHARED, *subject.checkpoint.team.env.agents)

@@ -181,6 +181,7 @@ def panels(learned: Sequence[Learned]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(c.algo for c in cells)), list(dict.fromkeys(c.env for c in cells))
 
 
+@pictures.styled
 def figure_of(
     request: Request, learned: Sequence[Learned], metric: str | None = None
 ) -> list[Path]:

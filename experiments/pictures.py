@@ -29,6 +29,8 @@ STYLE = {
     "svg.hashsalt": "lorasa_jax",
     "figure.constrained_layout.use": True,
 }
+# Decorates what draws: the house's style inside, matplotlib's settings as they were outside.
+styled = plt.rc_context(STYLE)
 
 
 def name_of(scheme: str) -> str:
@@ -42,8 +44,7 @@ def colour_of(scheme: str):
 
 
 def figure(rows: int, columns: int, width: float = 2.6, height: float = 2.1, **options):
-    """(figure, axes [rows, columns]) in the house's style; sizes in inches of one panel."""
-    plt.rcParams.update(STYLE)
+    """(figure, axes [rows, columns]); sizes in inches of one panel. Called by what is `styled`."""
     size = width * columns, height * rows
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
 

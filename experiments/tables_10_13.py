@@ -49,6 +49,7 @@ def rows_of(subject, seed) -> list[dict]:
     ]  # fmt: skip
 
 
+@pictures.styled
 def _write(request, subjects):
     rows = [row for s in subjects for seed in s.seeds for row in rows_of(s, seed)]
     path = request.out / "tables_10_13.md"

@@ -230,12 +230,10 @@ def print_summary(console: Console, summary: dict) -> None:
 
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     """Greedy and sampled return over environment steps, per seed, the switch marked."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
     for i, seed in enumerate(config.seeds):
         own = [row for row in rows if row["seed"] == seed]
         steps = [row["env_steps"] for row in own]
@@ -257,7 +255,6 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     return path
 
 

@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,12 @@ def test_frames_show_who_lives_and_who_acts(recorded):
     assert not holds(images[0], pictures.SHOT)
     fired = np.flatnonzero((battle.unit_acted & ~env.battle.roster.healer).any(1))
     assert holds(images[fired[0]], pictures.SHOT)
+
+
+def test_a_film_does_not_depend_on_how_a_notebook_set_matplotlib(recorded):
+    env, states, _ = recorded
+    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
+        assert next(pictures.frames(scene.of_smac(env, states))).any()
 
 
 def test_replay_is_one_page_with_everything(recorded, tmp_path):

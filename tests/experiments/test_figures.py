@@ -5,6 +5,7 @@ import os
 import re
 import signal
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,7 +80,9 @@ def same_command(figure, arguments):
 
 
 def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
+    settings = dict(matplotlib.rcParams)
     tables = same_command("figure_2", robot)
+    assert dict(matplotlib.rcParams) == settings, "a figure's style is its own"
     rows = tables["figure_2"]
     for sharing in ("ps", "ps_lora"):
         own = [row for row in rows if row["sharing"] == sharing]

@@ -46,7 +46,7 @@ def frames(scene: Scene) -> Iterator[np.ndarray]:
         PIXELS * round(high - low + 2 * MARGIN)
         for low, high in zip(scene.low, scene.high, strict=True)
     )
-    figure = Figure(figsize=(width / 100, (height + TITLE) / 100), dpi=100)
+    figure = Figure(figsize=(width / 100, (height + TITLE) / 100), dpi=100, layout="none")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, height / (height + TITLE)))
     shades = colours(scene)
