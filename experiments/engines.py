@@ -6,11 +6,14 @@
 Every robot is driven by random torques under profile `lorasa`. `C engine` replays the very inputs
 of the compiled rollout through MuJoCo's threaded batch and does nothing else, so that the share
 is what compiled rollouts cost: the callback, observations, rewards, resets. Where one step of a
-batch would take longer than a minute, the cell stays empty and says so.
+batch would take longer than a minute, the cell stays empty and says so. MJX's cells have a process
+each, for on CPU its large batches can stand still inside XLA (all threads wait for one another):
+what has no result after four minutes is ended, and larger batches of that robot are not tried.
 """
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -38,6 +41,7 @@ REPEATS = 9
 BATCHES = (16, 25, 64, 256, 1024, 4096)
 SECONDS = 0.2  # that one timed call should last
 PATIENCE = 60.0  # seconds for one step of a batch, beyond which a cell is not measured
+LIMIT = 240.0  # seconds for a cell that has a process of its own, compilation included
 
 # One partition of every robot; physics does not depend on it.
 TASKS = {partition.robot: name for name, partition in reversed(PARTITIONS.items())}
@@ -167,20 +171,34 @@ def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
     return cell
 
 
+def measure_apart(robot: str, engine: str, batch: int, guess: float) -> Cell:
+    """`measure_cell` in a process of its own, which is ended where it has no result in time."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        try:
+            return pool.apply_async(measure_cell, (robot, engine, batch, guess)).get(LIMIT)
+        except multiprocessing.TimeoutError:
+            return Cell(robot, engine, batch, note=f"no result after {LIMIT:.0f} s")
+
+
 def measure(robots, engines, batches, done=(), progress=print):
     """Yields all cells so far after each new one; those in `done` are not measured again."""
     known = {(cell.robot, cell.engine, cell.batch): cell for cell in done}
     cells = []
     for robot in robots:
         for engine in engines:
-            guess = 3e-4 if engine == "native" else 5e-3
+            guess, stuck = 3e-4 if engine == "native" else 5e-3, None
+            measure_one = measure_cell if engine == "native" else measure_apart
             for batch in batches:
                 cell = known.get((robot, engine, batch))
-                if cell is None:
-                    cell = measure_cell(robot, engine, batch, guess)
+                if cell is None and stuck and batch > stuck:
+                    cell = Cell(robot, engine, batch, note=f"not tried after {stuck}")
+                elif cell is None:
+                    cell = measure_one(robot, engine, batch, guess)
                     progress(describe(cell))
                 if cell.steps_per_second:
                     guess = 1 / cell.steps_per_second
+                elif cell.note.startswith("no result"):
+                    stuck = batch
                 cells.append(cell)
                 yield cells
 

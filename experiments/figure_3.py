@@ -84,7 +84,8 @@ def starcraft(config, teams, sizes):
     obs, state, actions = sizes
     team, network = teams[-1], config.network
     heads = Categorical(actions).heads
-    actor = RecurrentNetwork(heads, {}, network.hidden, network.kind)
+    shape = network.hidden, network.kind, network.depth, network.layer_norm
+    actor = RecurrentNetwork(heads, {}, *shape)
     return team._replace(
         actor=team.actor._replace(network=actor, features=obs),
         critic=team.critic._replace(features=state),

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.smax_speed import random_actions
 from lorasa_jax import envs
 from lorasa_jax.envs.smac import enemy
 from lorasa_jax.envs.smac.maps import MAPS
@@ -30,12 +31,6 @@ from lorasa_jax.values import listed, whole
 RESULTS = Path(__file__).parent / "results"
 MIRRORS = ("2s3z", "3s5z", "1c3s5z", "MMM")
 SIDE_BY_SIDE = 250
-
-
-def random_actions(key, legal):
-    """One of the legal actions [..., agent, action], each as likely as another."""
-    scores = jax.random.uniform(key, legal.shape)
-    return jnp.argmax(jnp.where(legal, scores, -1.0), axis=-1)
 
 
 def mirror(env, key, state, timestep):

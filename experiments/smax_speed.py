@@ -5,12 +5,15 @@
 Environments: 128 of them play random legal actions without resets: upstream's HeuristicEnemySMAX,
 `smax_<map>` (its rules) and `smac_<map>` (the suite's). Training, where `script` names that file in
 a checkout of JaxMARL's repository: smax_3s5z at the settings that come with it (128 environments x
-128 steps, width 128, 4 epochs, 4 minibatches), once with whole windows through the recurrent layer
-as there, once in chunks of 16 steps; our network has two linear layers more, and
-LayerNorms. All are measured in turns in one process: on a busy machine only ratios mean much.
+128 steps, width 128, 4 epochs, 4 minibatches, whole windows through the recurrent layer). Ours
+takes them with the script's network (one linear layer before the recurrent one, no LayerNorms),
+alone and with the environments split over two devices, and with the paper's network, in whole
+windows and in chunks of 16 steps. All are measured in turns in one process: on a busy machine only
+ratios mean much.
 Writes experiments/results/smax_speed.{json,md}.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -24,19 +27,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.smac_balance import random_actions
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, phases
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import devices
 from lorasa_jax.reporting import write_whole
 from lorasa_jax.values import listed
 
 RESULTS = Path(__file__).parent / "results"
 NUM_ENVS, TIMED_STEPS, REPEATS = 128, 50, 9
 UPDATES, TRAININGS = 2, 3
-CHUNKS = {"whole windows": 128, "chunks of 16": 16}
+THEIR_NETWORK = ["network.depth=1", "network.layer_norm=false", "algo.chunk_length=128"]
+OURS = {
+    "the script's network, environments split over two devices": [*THEIR_NETWORK, "devices=2"],
+    "the script's network": THEIR_NETWORK,
+    "the paper's network": ["algo.chunk_length=128"],
+    "the paper's network, chunks of 16": ["algo.chunk_length=16"],
+}
 TRAINING = [
     "env=smax_3s5z", "env.max_steps=100", "sharing=ps", "algo.num_envs=128",
     "algo.rollout_length=128", "algo.epochs=4", "algo.minibatches=4",
@@ -44,6 +53,12 @@ TRAINING = [
     "algo.critic_lr=2e-3", "algo.max_grad_norm=0.25", "algo.gae_lambda=0.95",
     "total_steps=1638400",
 ]  # fmt: skip
+
+
+def random_actions(key, legal):
+    """One of the legal actions [..., agent, action], each as likely as another."""
+    scores = jax.random.uniform(key, legal.shape)
+    return jnp.argmax(jnp.where(legal, scores, -1.0), axis=-1)
 
 
 def our_rollout(name: str):
@@ -136,14 +151,18 @@ def training(script: Path) -> dict:
     steps = UPDATES * theirs["NUM_ENVS"] * theirs["NUM_STEPS"]
     theirs |= {"MAP_NAME": "3s5z", "TOTAL_TIMESTEPS": steps}
     train = jax.jit(module.make_train(theirs))
-    ours = {name: our_training(length) for name, length in CHUNKS.items()}
+    ours = {
+        name: our_training(overrides)
+        for name, overrides in OURS.items()
+        if "devices=2" not in overrides or jax.device_count() > 1
+    }
     functions = {"upstream": lambda: train(jax.random.PRNGKey(0))} | ours
     return in_turns(functions, steps, TRAININGS)
 
 
-def our_training(chunk_length: int):
+def our_training(overrides: list[str]):
     """A function that goes on for UPDATES updates."""
-    config = configuration.load([*TRAINING, f"algo.chunk_length={chunk_length}"])
+    config = configuration.load([*TRAINING, *overrides])
     team = phases.build_teams(config)[0]
     box = [jax.jit(lambda: phases.begin(config, team))()]
     phase = phases.compile_phase(config, 0, team, box[0])
@@ -174,7 +193,8 @@ def markdown(result: dict) -> str:
         lines += [
             f"| 3s5z, MAPPO end to end, {name} | {row['upstream']:,.0f} | {row[name]:,.0f} "
             f"| {row[f'{name} ratio']:.2f} | - | - | {row['load']:.1f} |"
-            for name in CHUNKS
+            for name in OURS
+            if name in row
         ]
     return "\n".join(lines) + "\n"
 
@@ -193,6 +213,9 @@ def main(arguments: list[str]) -> None:
     script = Path(chosen["script"])
     if chosen["script"] and not script.is_file():
         raise ConfigError(f"script={script} is no file; give JaxMARL's baselines/MAPPO script.")
+    if chosen["script"]:
+        with contextlib.suppress(ConfigError):
+            devices.prepare(2)
     shown = [f"script=.../{script.name}" if x.startswith("script=") else x for x in arguments]
     result = {
         "command": " ".join(["python -m experiments.smax_speed", *shown]),

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import a2po, returns
 from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.policy.networks import LAYERS_OF
+from lorasa_jax.policy.networks import DEPTH, LAYERS_OF, layers_of
 from lorasa_jax.values import listed, number, truth, whole
 
 ADAPTER_KEYS = ("rank", "alpha", "targets", "rank_pattern", "alpha_pattern", "bias", "norms")
@@ -21,11 +21,13 @@ def one_of(value, key: str, accepted) -> None:
 def network(network_) -> None:
     one_of(network_.kind, "network.kind", tuple(LAYERS_OF))
     one_of(network_.log_std, "network.log_std", ("linear", "vector"))
+    if network_.depth > DEPTH:
+        raise ConfigError(f"network.depth={network_.depth} must be at most {DEPTH}.")
 
 
-def adapters(sharing: dict, kind: str) -> None:
-    """Checks and converts, in place, what `sharing` says about adapters of a kind of network."""
-    layers = LAYERS_OF[kind]
+def adapters(sharing: dict, network_) -> None:
+    """Checks and converts, in place, what `sharing` says about adapters of a network."""
+    layers = layers_of(network_.kind, network_.depth)
     sharing["rank"] = whole(sharing["rank"], "sharing.rank")
     if sharing["alpha"] is not None:
         sharing["alpha"] = _above_zero(sharing["alpha"], "sharing.alpha")
@@ -62,7 +64,10 @@ def adapters(sharing: dict, kind: str) -> None:
             for pattern, value in patterns.items()
         } or None
     one_of(sharing["bias"], "sharing.bias", ("none", "lora", "all"))
-    truth(sharing["norms"], "sharing.norms")
+    if truth(sharing["norms"], "sharing.norms") and not network_.layer_norm:
+        raise ConfigError(
+            "sharing.norms=true needs LayerNorms; drop it or set network.layer_norm=true."
+        )
 
 
 def clusters(sharing: dict) -> None:
@@ -123,11 +128,16 @@ def algorithm(config) -> None:
             f"algo.chunk_length={algo.chunk_length} must divide "
             f"algo.rollout_length={algo.rollout_length}."
         )
-    sequences = config.batch // algo.chunk_length
+    if algo.num_envs % config.devices:
+        raise ConfigError(
+            f"devices={config.devices} must divide algo.num_envs={algo.num_envs}; choose another "
+            "number of either."
+        )
+    sequences = config.batch // algo.chunk_length // config.devices
     if sequences % getattr(algo, "minibatches", 1):
         raise ConfigError(
             f"algo.minibatches={algo.minibatches} must divide the {sequences} sequences of an "
-            "update (num_envs x rollout_length / chunk_length)."
+            "update (num_envs x rollout_length / chunk_length / devices)."
         )
     if config.total_steps % config.batch:
         below = max(config.total_steps // config.batch, 1) * config.batch

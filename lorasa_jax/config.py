@@ -80,6 +80,8 @@ class Network:
     hidden: int
     kind: str
     log_std: str
+    depth: int
+    layer_norm: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Config:
     init_from: str | None
     seed: int
     num_seeds: int
+    devices: int
     eval_every: int
     eval_episodes: int
     checkpoint_every: int
@@ -170,13 +173,28 @@ class Config:
         return json.loads(json.dumps(decisive_part(tree)))
 
 
+# Keys that came later, and what a run did before them: such runs still are what they were.
+_LATER = {"devices": 1, "network.depth": 3, "network.layer_norm": True}
+
 # Keys that change no result: where a run lies, who is told, how often it pauses.
 _INDIFFERENT = ("out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at")
 
 
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that change no result."""
-    return {key: value for key, value in tree.items() if key not in _INDIFFERENT}
+    """A configuration without the keys that change no result, and later ones left as before."""
+    kept = {key: value for key, value in tree.items() if key not in _INDIFFERENT}
+    kept["network"] = dict(kept["network"])
+    for name, before in _LATER.items():
+        section, key = _place(kept, name)
+        if section.get(key) == before:
+            del section[key]
+    return kept
+
+
+def _place(tree, name):
+    """The dictionary that holds a key of one or two parts, and the key there."""
+    *section, key = name.split(".")
+    return (tree[section[0]] if section else tree), key
 
 
 GROUPS = {
@@ -221,6 +239,9 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     batch: this is a job of several; `out` is where their folders are.
     """
     tree = OmegaConf.to_container(raw, resolve=True)
+    for name, before in _LATER.items():
+        section, key = _place(tree, name)
+        section.setdefault(key, before)
     notes: list[str] = []
     algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
     checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
@@ -236,7 +257,7 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     network = typed(Network, network, "network.")
     checks.network(network)
     if "rank" in sharing:
-        checks.adapters(sharing, network.kind)
+        checks.adapters(sharing, network)
     if "grouping" in sharing:
         checks.clusters(sharing)
     threshold = tree["switch_threshold"]
@@ -257,6 +278,7 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
         init_from=tree["init_from"],
         seed=whole(tree["seed"], "seed", least=0),
         num_seeds=whole(tree["num_seeds"], "num_seeds"),
+        devices=whole(tree["devices"], "devices"),
         eval_every=whole(tree["eval_every"], "eval_every"),
         eval_episodes=whole(tree["eval_episodes"], "eval_episodes"),
         checkpoint_every=whole(tree["checkpoint_every"], "checkpoint_every"),

@@ -12,8 +12,8 @@ import numpy as np
 from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.envs.types import Discrete
+from lorasa_jax.learn import devices, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
-from lorasa_jax.learn import rollout, team, value_norm
 from lorasa_jax.learn.algorithms import UPDATES
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
@@ -74,8 +74,9 @@ def build_teams(
         critics = sharing.TABLE[config.critic_sharing].build(given).actor_phases
         critics = (*critics, *critics[-1:] * (named.phases - len(critics)))
     network = config.network
-    actor = RecurrentNetwork(distribution.heads, distribution.vectors, network.hidden, network.kind)
-    critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, network.hidden, network.kind)
+    shape = network.hidden, network.kind, network.depth, network.layer_norm
+    actor = RecurrentNetwork(distribution.heads, distribution.vectors, *shape)
+    critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, *shape)
 
     def phase_team(phase, actor_scheme, critic_scheme):
         algo = config.algo_of(phase)
@@ -223,18 +224,24 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
         return playing.play(key, team_, weights, episodes=config.eval_episodes)
 
     def run(progress, n):
-        return advance(progress, n, team_, hp, UPDATES[config.algo.name])
+        own = devices.share(hp, config.devices)
+        return advance(progress, n, team_, own, UPDATES[config.algo.name])
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)
     banks = progress.state.actor.banks
-    compiled_run = jax.jit(over_seeds(run, seeds, in_axes=(0, None)), donate_argnums=0)
-    compiled_run = compiled_run.lower(progress, n).compile()
+    compiled_run = over_seeds(run, seeds, in_axes=(0, None))
+    if config.devices > 1:
+        compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
+        banks = jax.device_put(banks, jax.devices()[0])
+    else:
+        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, n).compile()
+    put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
     compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
     compiled_play = compiled_play.lower((banks, seed_array), n).compile()
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
         compiled_run,
-        lambda banks, update: compiled_play((banks, seed_array), update),
+        lambda banks, update: compiled_play((put(banks), seed_array), update),
     )

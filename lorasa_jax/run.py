@@ -60,7 +60,9 @@ def execute(config: Config) -> dict | None:
       TrainingError: if training had to stop.
     """
     from lorasa_jax import clusters, phases, reporting, runs, train
+    from lorasa_jax.learn import devices
 
+    devices.prepare(config.devices)
     if clusters.needed(config):
         clusters.check(config)
     else:

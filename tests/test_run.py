@@ -144,11 +144,12 @@ def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, n
     assert_same_end(whole[0], out)
 
 
-def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    run(one, job=ANT)
-    assert "continues" in interrupt(other, signal.SIGTERM, 2, job=ANT)
-    run(other, job=ANT)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices):
+    one, other, job = tmp_path / "one", tmp_path / "other", [*ANT, f"devices={devices}"]
+    run(one, job=job)
+    assert "continues" in interrupt(other, signal.SIGTERM, 2, job=job)
+    run(other, job=job)
     assert_same_end(one, other)
 
 

@@ -31,7 +31,8 @@ class Graph:
     """Nodes and constants of a graph under construction; values are known by their names."""
 
     def __init__(self, onnx, weights: dict[str, np.ndarray]):
-        self.onnx, self.nodes, self.constants = onnx, [], []
+        self.onnx, self.weights = onnx, weights
+        self.nodes, self.constants = [], []
         for name, x in weights.items():
             self.constant(name if "." in name else f"{name}.vector", x)
 
@@ -55,6 +56,8 @@ class Graph:
         return self.op("Gemm", x, f"{layer}.kernel", f"{layer}.bias")
 
     def normed(self, x: str, number: int) -> str:
+        if f"norm_{number}.scale" not in self.weights:  # a network without LayerNorms
+            return x
         affine = f"norm_{number}.scale", f"norm_{number}.bias"
         return self.op("LayerNormalization", x, *affine, axis=-1, epsilon=EPSILON)
 
@@ -103,7 +106,7 @@ def model(onnx, source: Source, weights: dict[str, np.ndarray]):
 def _network(graph, network):
     """Nodes from obs, carry and first to next_carry and the outputs {name: size}."""
     x = "obs"
-    for i in (1, 2, 3):
+    for i in range(1, network.depth + 1):
         x = graph.op("Relu", graph.linear(graph.normed(x, i), f"linear_{i}"))
     if network.kind in CELLS:
         graph.constant("last", np.array([1]))

@@ -192,12 +192,14 @@ def forward(network, weights: Weights, carry, x, first) -> tuple[np.ndarray, dic
         return x @ weights[f"{layer}.kernel"] + weights[f"{layer}.bias"]
 
     def normed(number, x):
+        if not network["layer_norm"]:
+            return x
         centred = x - x.mean(-1, keepdims=True)
         variance = np.square(centred).mean(-1, keepdims=True)
         standard = centred / np.sqrt(variance + np.float32(network["epsilon"]))
         return standard * weights[f"norm_{number}.scale"] + weights[f"norm_{number}.bias"]
 
-    for i in (1, 2, 3):
+    for i in range(1, network["depth"] + 1):
         x = np.maximum(linear(f"linear_{i}", normed(i, x)), 0)
     kind = network["kind"]
     if kind in CELLS:
@@ -250,6 +252,8 @@ def read_card(folder: Path, kind: str) -> dict[str, Any]:
     wanted = {"agents", "parameters", "network", "action", "observation_size", "env", "run"}
     if not wanted <= set(card):
         raise ValueError(f"{path} is not whole (it lacks {min(wanted - set(card))}).")
+    # Exports of before these could vary do not say them.
+    card["network"] = {"depth": 3, "layer_norm": True, **card["network"]}
     return card
 
 

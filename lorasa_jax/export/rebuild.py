@@ -54,9 +54,8 @@ def _team(folder, card):
             "agents, observations or actions; use the lorasa_jax that wrote it "
             f"({card['lorasa_jax']})."
         )
-    actor = RecurrentNetwork(
-        distribution.heads, distribution.vectors, network["hidden"], network["kind"]
-    )
+    shape = (network[key] for key in ("hidden", "kind", "depth", "layer_norm"))
+    actor = RecurrentNetwork(distribution.heads, distribution.vectors, *shape)
     role = Role(actor, nps(env.num_agents), None, env.observation_size)
     return Team(env, distribution, role, None)
 

@@ -118,6 +118,8 @@ def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, A
         "network": {
             "kind": network.kind,
             "hidden": network.hidden,
+            "depth": network.depth,
+            "layer_norm": network.layer_norm,
             "carry_size": network.carry_size,
             "epsilon": EPSILON,
             "heads": heads,

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import ppo, returns, rollout, team, value_norm
+from lorasa_jax.learn import devices, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
@@ -55,7 +55,7 @@ def update(
     key, collect_key = jax.random.split(state.key)
     order_key = jax.random.fold_in(collect_key, 1)
     runner, window, episodes = rollout.collect(
-        collect_key, team_, team_.actor.scheme.weights(state.actor.banks),
+        devices.own_key(collect_key, hp), team_, team_.actor.scheme.weights(state.actor.banks),
         team_.critic.scheme.weights(state.critic.banks), state.runner,
         length=hp.rollout_length, chunk=hp.chunk_length,
     )  # fmt: skip
@@ -71,7 +71,8 @@ def update(
         clock=hp.chunk_length,
     )
     values = rollout.merge_time(window.transitions.value)
-    score = jnp.abs(returns.normalise(advantages, active) / (values + 1e-8)).mean((0, 1))
+    normalised = returns.normalise(advantages, active, lambda x: devices.total(x, hp))
+    score = devices.mean(jnp.abs(normalised / (values + 1e-8)).mean((0, 1)), hp)
     turns = Turns(
         state.actor, state.critic, state.value_norm, jnp.ones_like(advantages), advantages
     )
@@ -91,8 +92,9 @@ def update(
         one_round, turns, (jnp.arange(rounds), jax.random.split(order_key, rounds))
     )
     reports = jax.tree.map(jnp.mean, reports)
-    reports["value_mean"] = (advantages + steps.values).mean()
-    return TrainState(key, turns.actor, turns.critic, turns.norm, runner), reports, episodes
+    reports["value_mean"] = devices.mean((advantages + steps.values).mean(), hp)
+    state = TrainState(key, turns.actor, turns.critic, turns.norm, runner)
+    return state, reports, devices.total(episodes, hp)
 
 
 def turn(turns: Turns, agents, place, again, steps, batch: Batch, active, team_: Team, hp):
@@ -121,7 +123,7 @@ def turn(turns: Turns, agents, place, again, steps, batch: Batch, active, team_:
     # An agent that nobody precedes has nothing to correct for.
     advantage = jnp.where(others.any(), traced, turns.advantages[..., agent])
     advantages = turns.advantages.at[..., agent].set(advantage)
-    normalised = returns.normalise(advantages, active)[..., agent]
+    normalised = returns.normalise(advantages, active, lambda x: devices.total(x, hp))[..., agent]
     target = advantage + own_steps.values
     clip = CLIPS[hp.clip_schedule](hp.clip, place + 1, n)
     shape = {"blocks": batch.obs.shape[0], "clock": batch.obs.shape[1]}
@@ -132,8 +134,8 @@ def turn(turns: Turns, agents, place, again, steps, batch: Batch, active, team_:
         critic_carry=jax.lax.dynamic_slice_in_dim(batch.critic_carry, agent, 1, 1),
         target=arrange(target[..., None]),
     )
-    moments = target.mean(), jnp.square(target).mean()
-    acted = active[..., agent].sum().astype(float)
+    moments = devices.mean((target.mean(), jnp.square(target).mean()), hp)
+    acted = devices.total(active[..., agent].sum().astype(float), hp)
 
     def one_step(carry, _):
         actor, critic, norm = carry
@@ -170,7 +172,7 @@ def step(
     here = jnp.arange(team_.env.num_agents) == agent
     norm = jax.tree.map(lambda new, old: jnp.where(here, new, old), moved, norm)
     own_norm = jax.tree.map(lambda x: x[agent][None], norm)
-    samples = float(own.target.size)
+    samples = float(hp.devices * own.target.size)
     trained_actor, frozen_actor = _entries(team_.actor, actor, agent)
     trained_critic, frozen_critic = _entries(team_.critic, critic, agent)
     if not actor_too:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import ppo, returns, rollout, team, value_norm
+from lorasa_jax.learn import devices, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Team
@@ -21,6 +21,7 @@ def update(
     ended in the window.
     """
     key, collect_key = jax.random.split(state.key)
+    collect_key = devices.own_key(collect_key, hp)
     runner, window, episodes = rollout.collect(
         collect_key, team_, team_.actor.scheme.weights(state.actor.banks),
         team_.critic.scheme.weights(state.critic.banks), state.runner,
@@ -32,7 +33,7 @@ def update(
     blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
     batch = batches.prepare(
         window,
-        returns.normalise(advantages, active),
+        returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
         targets,
         blocks=blocks * hp.minibatches,
         clock=hp.chunk_length,
@@ -48,15 +49,16 @@ def update(
         jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
     reports = jax.tree.map(jnp.mean, reports)
-    reports["value_mean"] = targets.mean()
-    return TrainState(key, actor, critic, norm, runner), reports, episodes
+    reports["value_mean"] = devices.mean(targets.mean(), hp)
+    return TrainState(key, actor, critic, norm, runner), reports, devices.total(episodes, hp)
 
 
 def step(learners, batch: batches.Batch, team_: Team, hp):
     """One gradient step of actor and critic on a batch, summed over its blocks."""
     actor, critic, norm = learners
     over = (0, 1, 3)
-    norm = value_norm.update(norm, batch.target.mean(over), jnp.square(batch.target).mean(over))
+    moments = batch.target.mean(over), jnp.square(batch.target).mean(over)
+    norm = value_norm.update(norm, *devices.mean(moments, hp))
     trained_actor, frozen_actor = team.split(team_.actor, actor.banks)
     trained_critic, frozen_critic = team.split(team_.critic, critic.banks)
 
@@ -70,8 +72,8 @@ def step(learners, batch: batches.Batch, team_: Team, hp):
     (actor_gradient, critic_gradient), sums = ppo.gradients(
         weights, (trained_actor, trained_critic), norm, batch, team_, hp, hp.clip
     )
-    active = batch.active.sum(over).astype(float)
-    samples = jnp.full_like(active, batch.active.size / active.size)
+    active = devices.total(batch.active.sum(over).astype(float), hp)
+    samples = jnp.full_like(active, hp.devices * batch.active.size / active.size)
     actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active)
     critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples)
     acted = jnp.maximum(active.sum(), 1.0)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.learn import losses, returns, rollout, value_norm
+from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
 from lorasa_jax.learn.team import Learner, Team, forward
@@ -19,7 +19,8 @@ class Hyperparameters(NamedTuple):
     rollout_length: steps per environment and update; chunk_length: steps that gradients reach
     back; ratio: `per_dimension` clips each action dimension's ratio, `joint` their product.
     truncation: `bootstrap` from the true last observation, or `authors`. minibatches: gradient
-    steps in a pass over the window (MAPPO).
+    steps in a pass over the window (MAPPO). devices: over which the environments of all are split,
+    `num_envs` on each.
     The rest is for agent-by-agent updates, see a2po.py.
     """
 
@@ -34,6 +35,7 @@ class Hyperparameters(NamedTuple):
     ratio: str = "per_dimension"
     truncation: str = "bootstrap"
     minibatches: int = 1
+    devices: int = 1
     loop: str = "agent"
     order: str = "semi_greedy"
     trace: str = "capped"
@@ -95,7 +97,8 @@ def gradients(
 ) -> tuple[Any, Losses]:
     """The gradient of the batch's summed loss with respect to `trained`, and the sums.
 
-    weights(trained) -> (actor weights, critic weights). The batch is walked block by block.
+    weights(trained) -> (actor weights, critic weights). The batch is walked block by block; sums
+    are those of all devices.
     """
 
     def loss(trained, block):
@@ -111,7 +114,7 @@ def gradients(
         jax.tree.map(jnp.zeros_like, trained),
         Losses(*[jnp.zeros(())] * len(Losses._fields)),
     )
-    return jax.lax.scan(accumulate, zeros, batch)[0]
+    return devices.total(jax.lax.scan(accumulate, zeros, batch)[0], hp)
 
 
 def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp, clip) -> Losses:

@@ -1,5 +1,6 @@
 """Advantages and value targets."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -128,9 +129,12 @@ def _none(window, ratio, decay, **_):
 TRACES = {"capped": _capped, "running": _running, "squared": _squared, "none": _none}
 
 
-def normalise(advantages: jax.Array, active: jax.Array) -> jax.Array:
-    """Zero mean, unit deviation over all samples of all agents that were active."""
-    count = jnp.maximum(active.sum(), 1.0)
-    mean = (advantages * active).sum() / count
-    variance = (jnp.square(advantages - mean) * active).sum() / count
+def normalise(advantages: jax.Array, active: jax.Array, total: Callable = lambda x: x) -> jax.Array:
+    """Zero mean, unit deviation over all samples of all agents that were active.
+
+    total(x) sums over devices that hold other samples.
+    """
+    count = jnp.maximum(total(active.sum()), 1.0)
+    mean = total((advantages * active).sum()) / count
+    variance = total((jnp.square(advantages - mean) * active).sum()) / count
     return (advantages - mean) / (jnp.sqrt(variance) + 1e-5)

@@ -2,7 +2,8 @@
 
 Seven weight matrices under the names of the paper's Table 10, each (but the recurrent one) behind
 a LayerNorm: linear_1, linear_2, linear_3, gru_x_4, gru_h_5, linear_6, linear_7. With an LSTM the
-two in the middle are lstm_x_4 and lstm_h_5; a feed-forward network has neither.
+two in the middle are lstm_x_4 and lstm_h_5; a feed-forward network has neither. A shallower one
+lacks linear_3, or linear_2 too; the others keep their names.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,13 @@ LAYERS_OF = {
     "ff": (*_BEFORE, *_AFTER),
 }
 LAYERS = LAYERS_OF["gru"]
+DEPTH = len(_BEFORE)
 EPSILON = 1e-5
+
+
+def layers_of(kind: str, depth: int = DEPTH) -> tuple[str, ...]:
+    """The names of a network's weight matrices, in the order in which they are applied."""
+    return tuple(name for name in LAYERS_OF[kind] if name not in _BEFORE[depth:])
 
 
 def layer_of(name: str) -> str:
@@ -97,7 +104,7 @@ class Linear(nn.Module):
 
 
 class RecurrentNetwork(nn.Module):
-    """Three linear layers, a recurrent one (if any), one linear layer, and linear heads.
+    """Up to three linear layers, a recurrent one (if any), one linear layer, and linear heads.
 
     Attributes:
       heads: output name -> (features, orthogonal gain, bias at initialisation); the first is
@@ -105,6 +112,8 @@ class RecurrentNetwork(nn.Module):
       vectors: output name -> (features, initial value): free parameters that depend on no input.
       hidden: width of every hidden layer.
       kind: `gru`, `lstm` or `ff` (feed-forward, whose carry means nothing).
+      depth: linear layers before the recurrent one: 3 (the paper's), 2 or 1.
+      layer_norm: whether every layer's input is standardised first, as in the paper.
 
     `__call__(carry [..., carry_size], x [time, ..., features], first [time, ...])` returns the last
     carry and a dictionary of outputs [time, ..., features]. Where `first` is true the carry is
@@ -115,34 +124,35 @@ class RecurrentNetwork(nn.Module):
     vectors: Mapping[str, tuple[int, float]]
     hidden: int = 64
     kind: str = "gru"
+    depth: int = DEPTH
+    layer_norm: bool = True
 
     @nn.compact
     def __call__(self, carry, x, first):
         root2 = float(np.sqrt(2.0))
-        for i in (1, 2, 3):
-            x = standardise(x)
-            x = Linear(self.hidden, root2, name=f"linear_{i}")(
-                x, Norm(x.shape[-1], name=f"norm_{i}")()
-            )
-            x = nn.relu(x)
-        x = standardise(x)
+        for i in range(1, self.depth + 1):
+            x = nn.relu(Linear(self.hidden, root2, name=f"linear_{i}")(*self._normed(x, i)))
         if self.kind in CELLS:
             cell, width = CELLS[self.kind]
-            norm = Norm(self.hidden, name="norm_4")()
-            gates = Linear(width * self.hidden, 1.0, name=f"{self.kind}_x_4")(x, norm)
+            project = Linear(width * self.hidden, 1.0, name=f"{self.kind}_x_4")
+            gates = project(*self._normed(x, 4))
             carry, x = cell(self.hidden, name=f"{self.kind}_h_5")(carry, gates, first)
-            x = standardise(x)
-        x = Linear(self.hidden, root2, name="linear_6")(x, Norm(self.hidden, name="norm_6")())
-        x = standardise(nn.relu(x))
-        norm = Norm(self.hidden, name="norm_7")()
+        x = nn.relu(Linear(self.hidden, root2, name="linear_6")(*self._normed(x, 6)))
+        x = self._normed(x, 7)
         outputs = {}
         for i, (output, (features, gain, bias)) in enumerate(self.heads.items()):
             name = f"{HEAD}_{output}" if i else HEAD
-            outputs[output] = Linear(features, gain, bias, name=name)(x, norm)
+            outputs[output] = Linear(features, gain, bias, name=name)(*x)
         for output, (features, value) in self.vectors.items():
             vector = self.param(output, nn.initializers.constant(value), (features,))
-            outputs[output] = jnp.broadcast_to(vector, (*x.shape[:-1], features))
+            outputs[output] = jnp.broadcast_to(vector, (*x[0].shape[:-1], features))
         return carry, outputs
+
+    def _normed(self, x, number):
+        """The input of layer `number`, and the affine part of its LayerNorm, if it has one."""
+        if not self.layer_norm:
+            return x, None
+        return standardise(x), Norm(x.shape[-1], name=f"norm_{number}")()
 
     @property
     def carry_size(self) -> int:

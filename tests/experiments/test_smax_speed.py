@@ -17,9 +17,11 @@ def test_rates_and_ratios_are_medians_over_turns(monkeypatch):
 
 
 def test_training_has_jaxmarls_settings():
-    for length in smax_speed.CHUNKS.values():
-        config = configuration.load([*smax_speed.TRAINING, f"algo.chunk_length={length}"])
-        assert config.algo.chunk_length == length
+    chunks = []
+    for overrides in smax_speed.OURS.values():
+        config = configuration.load([*smax_speed.TRAINING, *overrides])
+        chunks.append(config.algo.chunk_length)
+    assert chunks == [128, 128, 128, 16]
     assert (config.algo.num_envs, config.algo.rollout_length) == (128, 128)
     assert (config.algo.epochs, config.algo.minibatches) == (4, 4)
     assert config.network.hidden == 128 and config.env["max_steps"] == 100

@@ -29,6 +29,9 @@ CASES = {
     "lstm continuous nps": [CONTINUOUS, "sharing=nps", "network.kind=lstm"],
     "ff discrete nps": [DISCRETE, "sharing=nps", "network.kind=ff"],
     "ff continuous ps_lora vector": [CONTINUOUS, LORA, VECTOR, "network.kind=ff"],
+    "gru discrete ps_lora shallow bare": [
+        DISCRETE, LORA, "network.depth=1", "network.layer_norm=false",
+    ],
     "gru discrete mtl": [DISCRETE, "sharing=mtl"],
     "gru discrete seps_lora": [
         "env=specialisation_4", "sharing=seps_lora", "sharing.clusters=[0,1,0,1]",

@@ -10,6 +10,7 @@ from lorasa_jax.policy.networks import (
     LAYERS,
     Linear,
     RecurrentNetwork,
+    layers_of,
     parameters,
     standardise,
 )
@@ -112,6 +113,23 @@ def test_initial_biases_are_zero_but_that_of_the_log_std_head():
     biases = {layer: np.unique(params[layer]["bias"]).tolist() for layer in params}
     assert biases.pop("linear_7_log_std") == [1.0]
     assert set(map(tuple, biases.values())) == {(0.0,)}
+
+
+def test_a_shallow_network_without_layer_norms_has_fewer_matrices_and_no_norms():
+    network = RecurrentNetwork(HEADS, {}, 8, "gru", 1, False)
+    params = parameters(network, jax.random.key(0), 5)
+    heads = {name for name in params if name.startswith("linear_7")}
+    assert set(params) - heads == set(layers_of("gru", 1)[:-1])
+    assert layers_of("gru", 1) == ("linear_1", "gru_x_4", "gru_h_5", "linear_6", "linear_7")
+    params = randomise(params, seed=0)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 3, 5)), jnp.float32)
+    carry = network.initial_carry(3)
+    _, outputs = network.apply({"params": params}, carry, x, jnp.ones((1, 3), bool))
+    affine = lambda x, name: x @ params[name]["kernel"] + params[name]["bias"]  # noqa: E731
+    gates = affine(np.maximum(affine(x[0], "linear_1"), 0), "gru_x_4")
+    hidden = numpy_gru(carry, gates, params["gru_h_5"]["kernel"], params["gru_h_5"]["bias"])
+    last = np.maximum(affine(hidden, "linear_6"), 0)
+    np.testing.assert_allclose(outputs["mean"][0], affine(last, "linear_7"), rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_layers_are_initialised_independently(ant):

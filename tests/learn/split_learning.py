@@ -1,0 +1,113 @@
+"""Run by test_devices.py with two devices: the update of a window, whole and split in halves.
+
+Prints one JSON line per algorithm: the greatest difference in parameters and value statistics,
+how far parameters moved, what was reported for the whole and for the halves, and the greatest
+difference between the devices.
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorasa_jax import config as configuration
+from lorasa_jax import phases
+from lorasa_jax.learn import devices, rollout
+
+GAME = [
+    "env=specialisation_4", "sharing=ps", "network.hidden=8", "algo.num_envs=8",
+    "algo.rollout_length=20", "algo.chunk_length=10", "algo.epochs=2", "total_steps=1600",
+    "algo.entropy_coef=0.01", "devices=2",
+]  # fmt: skip
+
+
+COLLECT = rollout.collect
+
+
+def learned(progress):
+    """All that an update changes but environments: banks, optimisers and value statistics."""
+    state = progress.state
+    return state.actor, state.critic, state.value_norm
+
+
+def greatest(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return float(max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in pairs))
+
+
+def main(algo):
+    config = configuration.load([*GAME, f"algo={algo}"])
+    team = phases.build_teams(config)[0]
+    hp = phases.hyperparameters(config, 0)
+    progress = jax.jit(lambda: phases.begin(config, team))()
+    state = jax.tree.map(lambda x: x[0], progress.state)
+
+    @jax.jit
+    def play(state):
+        weights = (role.scheme.weights(learner.banks) for role, learner in zip(
+            (team.actor, team.critic), (state.actor, state.critic), strict=True))  # fmt: skip
+        return COLLECT(
+            jax.random.key(5), team, *weights, state.runner,
+            length=hp.rollout_length, chunk=hp.chunk_length,
+        )  # fmt: skip
+
+    recorded = jax.tree.map(np.asarray, play(state)[1:])
+
+    def whole(key, team, actor, critic, runner, **sizes):
+        return runner, *jax.tree.map(jnp.asarray, recorded)
+
+    def half(key, team, actor, critic, runner, **sizes):
+        """A device's environments out of the same window."""
+        window, episodes = jax.tree.map(jnp.asarray, recorded)
+        begin = jax.lax.axis_index(devices.AXIS) * (hp.num_envs // 2)
+
+        def cut(axis):
+            return lambda x: jax.lax.dynamic_slice_in_dim(x, begin, hp.num_envs // 2, axis)
+
+        window = window._replace(
+            transitions=jax.tree.map(cut(2), window.transitions),
+            actor_carry=cut(1)(window.actor_carry), critic_carry=cut(1)(window.critic_carry),
+            last_value=cut(0)(window.last_value), end_values=cut(1)(window.end_values),
+        )  # fmt: skip
+        return runner, window, jax.tree.map(lambda x: x / 2, episodes)
+
+    found = []
+    for count, collect_ in ((1, whole), (2, half)):
+        rollout.collect = collect_
+        advance = phases.compile_phase(
+            configuration.load([*GAME, f"algo={algo}", f"devices={count}"]), 0, team, progress
+        ).advance
+        found.append(advance(jax.tree.map(jnp.copy, progress), jnp.int32(2)))
+    rollout.collect = COLLECT
+    one, two = found
+    leaves = jax.tree.leaves(learned(two))
+    between = max(
+        float(np.abs(np.asarray(shard.data) - np.asarray(leaf.addressable_shards[0].data)).max())
+        for leaf in leaves
+        for shard in leaf.addressable_shards
+    )
+    told = [
+        {name: float(x[0]) for name, x in progress.sums.items()}
+        | {"episodes": float(progress.episodes.count[0])}
+        for progress in found
+    ]
+    print(
+        json.dumps(
+            {
+                "algo": algo,
+                "difference": greatest(learned(one), learned(two)),
+                "moved": greatest(one.state.actor.banks, progress.state.actor.banks),
+                "told": told,
+                "between": between,
+                "devices": len(leaves[0].addressable_shards),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    devices.prepare(2)
+    for name in sys.argv[1:]:
+        main(name)

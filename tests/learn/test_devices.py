@@ -1,0 +1,59 @@
+"""Environments split over devices; in a process of its own, for JAX counts devices only once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from lorasa_jax import config as configuration
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import devices
+
+SCRIPT = Path(__file__).parent / "split_learning.py"
+ALGOS = ("mappo", "a2po", "happo")
+
+
+@pytest.fixture(scope="module")
+def learned():
+    command = [sys.executable, str(SCRIPT), *ALGOS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return {row["algo"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_two_devices_learn_from_their_halves_what_one_learns_from_the_whole(learned, algo):
+    row = learned[algo]
+    assert row["devices"] == 2
+    assert row["moved"] > 1e-3
+    assert row["difference"] < 1e-5 * max(1.0, row["moved"])
+    one, two = row["told"]
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_parameters_are_the_same_on_both_devices(learned, algo):
+    assert learned[algo]["between"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["devices=0"], "at least 1"),
+        (["devices=2", "algo.num_envs=25"], "must divide algo.num_envs=25"),
+        (["devices=2", "algo.num_envs=2", "algo.minibatches=32"], "must divide the 16 sequences"),
+    ],
+)
+def test_what_does_not_divide_is_refused(overrides, told):
+    small = ["algo.rollout_length=160", "algo.chunk_length=10", "total_steps=400000"]
+    with pytest.raises(ConfigError, match=told):
+        configuration.load(["env=ant_4x2", *small, *overrides])
+
+
+def test_more_devices_than_there_are_is_refused():
+    jax.devices()  # from now on their number is fixed
+    with pytest.raises(ConfigError, match="is more than the"):
+        devices.prepare(4096)
