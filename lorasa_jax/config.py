@@ -183,7 +183,7 @@ _INDIFFERENT = ("out", "resume", "logger", "updates_per_call", "checkpoint_every
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
     """A configuration without the keys that change no result, and later ones left as before."""
     kept = {key: value for key, value in tree.items() if key not in _INDIFFERENT}
-    kept["network"] = dict(kept["network"])
+    kept["network"] = dict(kept.get("network") or {})
     for name, before in _LATER.items():
         section, key = _place(kept, name)
         if section.get(key) == before:

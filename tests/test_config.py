@@ -1,7 +1,9 @@
+import dataclasses
 import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from lorasa_jax import config as configuration
 from lorasa_jax import paper
@@ -145,3 +147,17 @@ def test_cfg_job_shows_the_resolved_cell():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "switch_at: 4000000" in done.stdout
     assert "epochs: 8" in done.stdout
+
+
+def test_runs_from_before_a_key_still_are_what_they_were():
+    config = configuration.load(["env=ant_4x2"])
+    tree = config.to_dict()
+    network = tree["network"]
+    later = tree.pop("devices"), network.pop("depth"), network.pop("layer_norm")
+    assert later == (1, 3, True)
+    before = configuration.resolve(OmegaConf.create(tree))
+    assert before == dataclasses.replace(config, notes=before.notes)
+    assert configuration.decisive_part(tree) == config.decisive()
+    for changed in ("devices=5", "network.depth=2", "network.layer_norm=false"):
+        other = configuration.load(["env=ant_4x2", changed])
+        assert other.decisive() != config.decisive() and other.out != config.out

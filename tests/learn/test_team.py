@@ -6,6 +6,7 @@ import pytest
 
 from lorasa_jax.learn import team
 from lorasa_jax.learn.team import Role
+from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.policy.sharing import grouped, nps, ps
 
 AGENTS = 3
@@ -106,3 +107,25 @@ def test_every_entry_has_its_own_optimiser_state():
     state = team.start(side, tree(2, 0)).opt_state["net"][0]
     assert state.count.shape == (2,)
     assert state.mu["kernel"].shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize("steps", [4, 20])  # a short window is unrolled, a long one is not
+def test_shared_weights_act_and_learn_as_copies_of_them_do(steps):
+    network = RecurrentNetwork({"mean": (2, 1.0, 0.0)}, {}, 8)
+    params = parameters(network, jax.random.key(0), 5)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((steps, AGENTS, 6, 5)), jnp.float32)
+    carry = jnp.asarray(rng.standard_normal((AGENTS, 6, 8)), jnp.float32)
+    first = jnp.asarray(rng.random((steps, 6)) < 0.3)
+    wanted = jnp.asarray(rng.standard_normal((steps, AGENTS, 6, 2)), jnp.float32)
+
+    def loss(params, axis):
+        copies = params if axis is None else jax.tree.map(lambda p: jnp.stack([p] * AGENTS), params)
+        weights = copies, jax.tree.map(lambda _: axis, params)
+        last, out = team.forward(network, weights, carry, x, first, agent_axis=1)
+        return jnp.square(out["mean"] - wanted).mean(), (last, out["mean"])
+
+    results = [jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(params, axis)
+               for axis in (None, 0)]  # fmt: skip
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    jax.tree.map(close, *results)
