@@ -239,11 +239,11 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     batch: this is a job of several; `out` is where their folders are.
     """
     tree = OmegaConf.to_container(raw, resolve=True)
+    notes: list[str] = []
+    algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
     for name, before in _LATER.items():
         section, key = _place(tree, name)
         section.setdefault(key, before)
-    notes: list[str] = []
-    algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
     checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
     like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
     cell = paper.cell(tree["env"]["name"], algo["name"], like)

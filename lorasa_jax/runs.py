@@ -99,7 +99,7 @@ def configured(out: str | Path) -> Config:
         raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be used: {error}") from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} was written by another version (it lacks {error}); use that one, or run again."
         ) from error

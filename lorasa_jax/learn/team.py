@@ -108,6 +108,7 @@ def forward(
     agents one axis earlier, `first` [time, ...] has no agent axis: it is the environment's.
     """
     tree, axes = weights
+    carry, x = jnp.asarray(carry), jnp.asarray(x)  # NumPy's may be given, which vmap leaves as such
     if not jax.tree.leaves(axes):
         # Agents are rows like any others: a matrix's gradient is one product, not a sum of many.
         # Measured for the eight agents of 3s5z at width 128: an update takes 0.8 times as long.
