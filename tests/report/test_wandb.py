@@ -34,6 +34,8 @@ def records(path):
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
         assert kind in (FULL, FIRST, MIDDLE, LAST)
+        if kind in (FULL, FIRST):  # what came before was given up
+            record = b""
         record += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (FULL, LAST):
