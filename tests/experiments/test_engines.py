@@ -70,3 +70,23 @@ def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
 def test_refusals(arguments, told):
     with pytest.raises(ConfigError, match=told):
         engines.main(arguments)
+
+
+def test_what_has_no_result_is_ended_and_larger_batches_are_not_tried(monkeypatch):
+    tried = []
+
+    def apart(robot, engine, batch, guess):
+        tried.append(batch)
+        done = batch < 4
+        note = "" if done else "no result after 240 s"
+        return engines.Cell(robot, engine, batch, 10.0 if done else None, note=note)
+
+    monkeypatch.setattr(engines, "measure_apart", apart)
+    cells = list(engines.measure(["ant"], ["mjx"], [2, 4, 8], progress=lambda line: None))[-1]
+    assert tried == [2, 4]
+    assert [cell.note for cell in cells] == ["", "no result after 240 s", "not tried after 4"]
+
+
+def test_a_cell_without_a_result_in_time_is_ended(monkeypatch):
+    monkeypatch.setattr(engines, "LIMIT", 0.01)
+    assert engines.measure_apart("ant", "mjx", 2, 1.0).note.startswith("no result after")
