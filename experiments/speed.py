@@ -6,8 +6,10 @@
 
 Prints one table and keeps it in experiments/results/speed_<env>.{md,json}: the C engine alone, the
 engine inside compiled rollouts, one update of every sharing scheme, and the limit that physics and
-counted floating-point operations at the machine's matrix-product rate would set. Compilation is
-apart; every figure is a median of several, measured in turns so that ratios hold on busy machines.
+counted floating-point operations at the machine's matrix-product rate would set. That rate is one
+of large square matrices; the floor beside it takes an update's products as they are, narrow ones,
+and nothing else. Compilation is apart; every figure is a median of several, measured in turns so
+that ratios hold on busy machines.
 """
 
 import json
@@ -32,6 +34,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 from lorasa_jax.policy.networks import parameters
 
+BLOCKS = (2, 5, 10)  # parts of an epoch's samples, of which the fastest counts for the floor
+
 
 def matrix_rate() -> float:
     """Floating-point operations per second of a compiled 2048 x 2048 matrix product."""
@@ -48,18 +52,77 @@ def operations_per_step(team, epochs: int) -> float:
     layer, whose inputs need no gradient; playing is one forward pass, an epoch is both.
     """
     total = 0.0
+    for layer, d, k in kernels(team):
+        backward = 2 if layer == "linear_1" else 4
+        total += d * k * (2 + epochs * (2 + backward))
+    return total * team.env.num_agents
+
+
+def kernels(team) -> list[tuple[str, int, int]]:
+    """(layer, inputs, outputs) of every matrix of the actor and the critic."""
+    found = []
     for role in (team.actor, team.critic):
         net = jax.eval_shape(
             lambda key, role=role: parameters(role.network, key, role.features),
             jax.random.key(0),
         )
-        for layer, values in net.items():
-            if not isinstance(values, dict) or "kernel" not in values:
-                continue
-            d, k = values["kernel"].shape
-            backward = 2 if layer == "linear_1" else 4
-            total += d * k * (2 + epochs * (2 + backward))
-    return total * team.env.num_agents
+        found += [
+            (layer, *values["kernel"].shape)
+            for layer, values in net.items()
+            if isinstance(values, dict) and "kernel" in values
+        ]
+    return found
+
+
+def product_seconds(team, hp, num_envs: int, blocks: int) -> float:
+    """Seconds of one update's matrix products and nothing else, with one network for all agents.
+
+    An epoch goes through its samples in `blocks` parts; a product's forward, its inputs' gradient
+    and its kernel's are those of `operations_per_step`. The recurrent product of a chunk is taken
+    as one, which flatters the floor.
+    """
+
+    def multiply(w, x, g):
+        # The barrier keeps products whole of which only one number is used.
+        parts = jax.lax.optimization_barrier((x @ w, x.T @ g, g @ w.T))
+        return sum(part[0, 0] for part in parts)
+
+    def forward(w, x, g):
+        return jax.lax.optimization_barrier(x @ w)[0, 0]
+
+    def first(w, x, g):
+        parts = jax.lax.optimization_barrier((x @ w, x.T @ g))
+        return sum(part[0, 0] for part in parts)
+
+    def repeated(rows, times, of):
+        """The products of `of(layer)` on inputs of `rows`, for `times` different inputs."""
+        data = [
+            (jnp.ones((d, k)), jnp.ones((times, rows, d)), jnp.ones((times, rows, k)))
+            for _, d, k in layers
+        ]
+
+        @jax.jit
+        def run(data):
+            def body(total, parts):
+                for (layer, *_), (w, *_), (x, g) in zip(layers, data, parts, strict=True):
+                    total += of(layer)(w, x, g)
+                return total, None
+
+            return jax.lax.scan(body, 0.0, [(x, g) for _, x, g in data])[0]
+
+        return lambda: jax.block_until_ready(run(data))
+
+    layers = kernels(team)
+    samples = hp.rollout_length * num_envs * team.env.num_agents
+    took = medians(
+        {
+            "epoch": repeated(
+                samples // blocks, blocks, lambda layer: first if layer == "linear_1" else multiply
+            ),
+            "play": repeated(samples // hp.rollout_length, hp.rollout_length, lambda _: forward),
+        }
+    )
+    return hp.epochs * took["epoch"] + took["play"]
 
 
 def scheme_rows(base: list[str], name: str) -> dict[str, float]:
@@ -120,12 +183,18 @@ def measure(overrides: list[str]) -> dict:
         },
         "schemes": {scheme: scheme_rows(base, scheme) for scheme in ("ps", "ps_lora", "nps")},
     }
+    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)
+    result["product_seconds"] = min(
+        product_seconds(team, hp, num_envs, blocks) for blocks in BLOCKS
+    )
     physics = 1 / result["engine"][str(num_envs)]["raw"]
+    floor = physics + result["product_seconds"] / config.batch
     for row in result["schemes"].values():
         limit = 1 / (physics + row["operations"] / (result["matrix_gflops"] * 1e9))
         row["steps_per_second"] = row["batch"] / row["update"]
         row["limit"] = limit
         row["share_of_limit"] = row["steps_per_second"] / limit
+        row["share_of_floor"] = row["steps_per_second"] * floor
         row["learning_and_inference"] = row["update"] - physics * row["batch"]
     result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return result
@@ -139,23 +208,28 @@ def tables(result: dict) -> list[Table]:
         )
     schemes = Table(
         "sharing", "compile s", "update s", "rollout s", "epochs + inference s",
-        "steps/s", "limit", "share",
+        "steps/s", "limit", "share", "of the floor",
     )  # fmt: skip
     for name, row in result["schemes"].items():
         schemes.add_row(
             name, f"{row['compile']:.1f}", f"{row['update']:.3f}", f"{row['play']:.3f}",
             f"{row['learning_and_inference']:.3f}", f"{row['steps_per_second']:,.0f}",
-            f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}",
+            f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}", f"{row['share_of_floor']:.0%}",
         )  # fmt: skip
     return [engine, schemes]
 
 
-def markdown(result: dict) -> str:
-    lines = [f"`{result['command']}`", ""]
-    facts = (
-        f"{result['device']}; matrix products {result['matrix_gflops']:.0f} GFLOP/s; peak memory "
+def facts_of(result: dict) -> str:
+    return (
+        f"{result['device']}; matrix products {result['matrix_gflops']:.0f} GFLOP/s; an update's "
+        f"own products {result['product_seconds']:.3f} s; peak memory "
         f"{result['peak_memory_gib']:.2f} GiB; medians of {REPEATS}."
     )
+
+
+def markdown(result: dict) -> str:
+    lines = [f"`{result['command']}`", ""]
+    facts = facts_of(result)
     lines += [facts, ""]
     for table in tables(result):
         cells = [[*column.cells] for column in table.columns]
@@ -179,10 +253,7 @@ def main() -> None:
     console = Console()
     for table in tables(result):
         console.print(table)
-    console.print(
-        f"matrix products {result['matrix_gflops']:.0f} GFLOP/s, "
-        f"peak memory {result['peak_memory_gib']:.2f} GiB"
-    )
+    console.print(facts_of(result), highlight=False)
     RESULTS.mkdir(exist_ok=True)
     name = next((o.split("=")[1] for o in sys.argv[1:] if o.startswith("env=")), "ant_4x2")
     (RESULTS / f"speed_{name}.json").write_text(json.dumps(result, indent=2) + "\n")
