@@ -15,9 +15,10 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasa_jax import config as configuration
+from lorasa_jax import plugins
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing
+from lorasa_jax.schema import ALGOS as KNOWN_ALGOS
 from lorasa_jax.values import close, whole
 
 SCHEMES = ("ps", "nps", "seps", "mtl", "ps_lora", "seps_lora")
@@ -65,6 +66,7 @@ def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own:
         if not equals:
             raise ConfigError(f"{argument} is not of the form key=value.")
         given[key] = value
+    plugins.load(plugins.named(arguments))
     taken = {"cells", "seeds", "runs", "out", "show", *own}
     show = given.get("show")
     if show not in (None, "commands"):
@@ -103,7 +105,7 @@ def _cells(text, default):
         raise ConfigError(
             f"cells={text} is not of the form ENV/ALGO/SHARING, such as ant_4x2/mappo."
         )
-    algos = _chosen(places, 1, "algo", tuple(configuration.ALGOS))
+    algos = _chosen(places, 1, "algo", tuple(KNOWN_ALGOS))
     schemes = _chosen(places, 2, "sharing", tuple(sharing.TABLE))
     found = []
     for env in places[0].split("+"):

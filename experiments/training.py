@@ -103,6 +103,7 @@ def _applies(word, cell):
 def _load(request_, cell, words):
     config = configuration.load(list(words))
     out = request_.runs / Path(config.out).name
+    words = [word for word in words if not word.startswith("out=")]
     return Training(cell, (*words, f"out={out}"), dataclasses.replace(config, out=str(out)))
 
 

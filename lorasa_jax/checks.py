@@ -8,8 +8,6 @@ from lorasa_jax.policy import sharing as sharing_table
 from lorasa_jax.policy.networks import DEPTH, LAYERS_OF, layers_of
 from lorasa_jax.values import listed, number, truth, whole
 
-ADAPTER_KEYS = ("rank", "alpha", "targets", "rank_pattern", "alpha_pattern", "bias", "norms")
-CLUSTER_KEYS = ("clusters", "grouping")
 SWITCH_RULES = ("threshold", "improving", "plateau")
 
 

@@ -27,8 +27,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, run
+from lorasa_jax import envs, plugins, run
 from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax.overrides import GROUPS, register, sentence, spelled
 from lorasa_jax.policy import sharing
 from lorasa_jax.values import listed
 
@@ -74,8 +75,9 @@ def batch(overrides: list[str]) -> int:
     launcher, sweeper = (_choice(overrides, f"hydra/{what}") for what in ("launcher", "sweeper"))
     if sweeper != "basic":
         raise ConfigError(f"hydra/sweeper={sweeper} is not for batches of runs; remove it.")
+    plugins.load(plugins.named(overrides))
     overrides = [*OURS.get(launcher, ()), *map(_spelled, overrides)]
-    configuration.register()
+    register()
     task = functools.partial(job, (envs.registered(), sharing.registered()))
     try:
         with _hydra() as hydra:
@@ -87,7 +89,7 @@ def batch(overrides: list[str]) -> int:
         with _hydra() as hydra, _stopping(launcher):
             returns = hydra.multirun("config", task, overrides)
     except HydraException as error:
-        raise ConfigError(configuration.sentence(error, overrides)) from error
+        raise ConfigError(sentence(error, overrides)) from error
     except BrokenProcessPool as error:
         if _stopped.is_set():
             raise KeyboardInterrupt from error
@@ -112,12 +114,12 @@ def _choice(overrides, group):
 
 
 def _spelled(override):
-    """As configuration.spelled, for choices that are several too."""
+    """As overrides.spelled, for choices that are several too."""
     group, equals, choices = override.partition("=")
-    if group not in configuration.GROUPS or "(" in choices:
+    if group not in GROUPS or "(" in choices:
         return override
-    spelled = (configuration.spelled(f"{group}={choice}") for choice in choices.split(","))
-    return group + equals + ",".join(one.partition("=")[2] for one in spelled)
+    each = (spelled(f"{group}={choice}") for choice in choices.split(","))
+    return group + equals + ",".join(one.partition("=")[2] for one in each)
 
 
 def _check_launcher(name, there):
@@ -176,7 +178,7 @@ def job(own, raw: DictConfig) -> Outcome:
     for name, made in own[0].items():
         envs.register(name, made.build, made.OPTIONS)
     for name, named in own[1].items():
-        sharing.register(name, named.build, like=named.like)
+        sharing.register(name, named.build, like=named.like, options=named.options)
     config = configuration.resolve(raw, batch=True)
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")

@@ -67,7 +67,8 @@ def build_teams(
     else:
         distribution = SquashedGaussian(env.action_space.size, config.network.log_std)
     named = sharing.TABLE["nps" if apart else config.sharing["name"]]
-    given = sharing.Given(env.num_agents, config.lora_spec(), clusters)
+    own = {key: config.sharing[key] for key in named.options}
+    given = sharing.Given(env.num_agents, config.lora_spec(), clusters, own)
     schemes = named.build(given)
     critics = schemes.critic_phases
     if config.critic_sharing is not None and not apart:

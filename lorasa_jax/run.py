@@ -10,8 +10,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
+from lorasa_jax import overrides, plugins
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax.schema import decisive_part
 
 CONFIG = "config.yaml"
 
@@ -19,21 +21,22 @@ CONFIG = "config.yaml"
 def main() -> None:
     """Exit code 0: finished, or stopped by a signal and saved; 1: had to stop; 2: refused."""
     arguments = sys.argv[1:]
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    words = [argument for argument in arguments if not argument.startswith("-")]
     flags = [argument for argument in arguments if argument.startswith("-")]
     try:
         if not flags:
-            execute(configuration.load(overrides))
+            execute(configuration.load(words))
         elif {"--multirun", "-m"} & set(flags):
             from lorasa_jax import multirun
 
             multirun.check_flags(flags)
-            sys.exit(multirun.batch(overrides))
-        elif "--cfg" in arguments and "job" in overrides:
-            overrides.remove("job")
-            print(OmegaConf.to_yaml(configuration.load(overrides).to_dict()), end="")
+            sys.exit(multirun.batch(words))
+        elif "--cfg" in arguments and "job" in words:
+            words.remove("job")
+            print(OmegaConf.to_yaml(configuration.load(words).to_dict()), end="")
         else:
-            configuration.register()
+            plugins.load(plugins.named(words))
+            overrides.register()
             _hydra()
     except ConfigError as error:
         _leave(error, 2)
@@ -148,7 +151,7 @@ def begun(out: Path, config: Config) -> bool:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    there = _flat(configuration.decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
+    there = _flat(decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
     wanted = _flat(config.decisive())
     differing = sorted(
         key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lorasa_jax import config as configuration
-from lorasa_jax import paper
+from lorasa_jax import paper, schema
 from lorasa_jax.errors import ConfigError
 
 LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", "linear_7")
@@ -157,7 +157,7 @@ def test_runs_from_before_a_key_still_are_what_they_were():
     assert later == (1, 3, True)
     before = configuration.resolve(OmegaConf.create(tree))
     assert before == dataclasses.replace(config, notes=before.notes)
-    assert configuration.decisive_part(tree) == config.decisive()
+    assert schema.decisive_part(tree) == config.decisive()
     for changed in ("devices=5", "network.depth=2", "network.layer_norm=false"):
         other = configuration.load(["env=ant_4x2", changed])
         assert other.decisive() != config.decisive() and other.out != config.out

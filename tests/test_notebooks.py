@@ -93,7 +93,7 @@ def test_your_own_trains_its_environment_under_its_way_of_sharing(execute):
         assert -45 < done.number(f"{scheme}: return") < 0
     assert "carts: 6" in done.printed
     assert {path.name for path in done.folder.glob("*.py")} == {
-        "half_shared.py", "own.py", "turned_carts.py"
+        "half_shared.py", "turned_carts.py"
     }  # fmt: skip
     assert done.complaints == ""
 

@@ -1,5 +1,9 @@
 """Environments and ways of sharing from outside the package."""
 
+import json
+import subprocess
+import sys
+
 import jax
 import pytest
 from omegaconf import OmegaConf
@@ -53,6 +57,92 @@ def test_a_way_of_sharing_with_one_phase(own):
     assert config.load(["sharing=own_ps"]).switch_at is None
     with pytest.raises(ConfigError, match="not a key of sharing=own_ps"):
         config.load(["sharing=own_ps", "sharing.rank=2"])
+
+
+def test_a_way_of_sharing_has_keys_of_its_own(own):
+    def build(given):
+        assert set(given.options) == {"teams"}
+        index = tuple(agent % given.options["teams"] for agent in range(given.num_agents))
+        return sharing.Sharing((sharing.grouped(index),), (sharing.ps(given.num_agents),))
+
+    sharing.register("teams", build, like="ps", options={"teams": 2})
+    words = ["env=specialisation_4", "sharing=teams"]
+    for given, index in (([], (0, 1, 0, 1)), (["sharing.teams=4"], (0, 1, 2, 3))):
+        settings = config.load([*words, *given])
+        (team,) = phases.build_teams(settings)
+        assert team.actor.scheme.banks["net"].index == index
+    assert config.load(words).out != settings.out
+    with pytest.raises(ConfigError, match=r"did you mean sharing\.teams"):
+        config.load([*words, "sharing.team=3"])
+
+
+@pytest.mark.parametrize("key", ["rank", "name", "clusters", "a-b"])
+def test_keys_that_would_be_mistaken_are_refused(own, key):
+    with pytest.raises(ConfigError, match="cannot be a key of your way of sharing"):
+        sharing.register("teams", sharing.TABLE["ps"].build, like="ps", options={key: 1})
+
+
+PLUGIN = """
+from lorasa_jax import envs
+from lorasa_jax.envs import games
+from lorasa_jax.policy import sharing
+
+def game(agents=2):
+    return games.make(f"specialisation_{agents}")
+
+envs.register("plugged_game", game, {"agents": 2})
+sharing.register("plugged_lora", sharing.TABLE["ps_lora"].build, like="ps_lora", options={"x": 1})
+"""
+
+
+def command(module, *words, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", f"lorasa_jax.{module}", *words],
+        cwd=cwd, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+
+
+def test_commands_import_the_modules_that_a_run_names(tmp_path):
+    (tmp_path / "plugged.py").write_text(PLUGIN)
+    words = [
+        "plugins=[plugged]", "env=plugged_game", "sharing=plugged_lora", "sharing.x=2",
+        "algo.num_envs=4", "algo.rollout_length=20", "network.hidden=8", "total_steps=160",
+    ]  # fmt: skip
+    done = command("run", *words, "out=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = command("export", "out=run", "format=safetensors", "to=made", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    played = command("evaluate", "out=made", "episodes=2", cwd=tmp_path)
+    assert played.returncode == 0, played.stderr
+    assert json.loads((tmp_path / "made" / "policy.json").read_text())["plugins"] == ["plugged"]
+    away = command("evaluate", "out=../run", "episodes=2", cwd=tmp_path / "made")
+    assert away.returncode == 2 and "plugins=plugged is not found" in away.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("plugins=[nowhere]", "plugins=nowhere is not found"),
+        ("plugins=plugged", "must be a list of modules' names"),
+        ("plugins=[a-b]", "must be a list of modules' names"),
+        ("plugins=[broken]", r"plugins=broken cannot be imported \(ValueError: no\)"),
+        ("plugins=[needy]", r"plugins=needy cannot be imported \(ModuleNotFoundError"),
+    ],
+)
+def test_modules_that_cannot_be_imported_are_told(tmp_path, monkeypatch, given, told):
+    (tmp_path / "broken.py").write_text("raise ValueError('no')")
+    (tmp_path / "needy.py").write_text("import not_installed_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        config.load([given, "env=specialisation_2"])
+
+
+def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
+    (tmp_path / "quiet_module.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["env=specialisation_2", "sharing=ps"]
+    plain, plugged = config.load(words), config.load([*words, "plugins=[quiet_module]"])
+    assert plugged.plugins == ("quiet_module",) and plugged.out == plain.out
 
 
 def test_registering_again_replaces(own):

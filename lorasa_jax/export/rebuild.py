@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import envs
+from lorasa_jax import envs, plugins
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import Policy, load
 from lorasa_jax.learn.team import Role, Team
@@ -40,6 +40,7 @@ def rebuild(folder: str | Path) -> Rebuilt:
 
 
 def _team(folder, card):
+    plugins.load(card.get("plugins", []))
     options, action, network = dict(card["env"]), card["action"], card["network"]
     env = envs.make(options.pop("name"), **options)
     if action["kind"] == "discrete":

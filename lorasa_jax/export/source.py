@@ -110,6 +110,7 @@ def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, A
         "use": use,
         "lorasa_jax": lorasa_jax.__version__,
         "env": dict(config.env),
+        "plugins": list(config.plugins),
         "agents": [
             {"name": name, **agent} for name, agent in zip(team.env.agents, agents, strict=True)
         ],

@@ -6,6 +6,7 @@ which are trained, and turns them into weights; everything else is the same code
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -186,12 +187,14 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
 class Given(NamedTuple):
     """What a named way of sharing may be built from.
 
-    clusters: the group of every agent, for the schemes that need groups; spec for adapters.
+    clusters: the group of every agent, for the schemes that need groups; spec for adapters;
+    options: the values of a registered row's own keys.
     """
 
     num_agents: int
     spec: LoraSpec | None = None
     clusters: tuple[int, ...] | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Sharing(NamedTuple):
@@ -237,13 +240,15 @@ class Named(NamedTuple):
     """A row of the table: how to build it, what it pretrains as, and whether it needs clusters.
 
     pretraining: the row that the first of two phases is; None where there is only one phase.
-    like: of a row from outside the package, the row that it was made after; see `register`.
+    like: of a row from outside the package, the row that it was made after, and options its own
+    keys with their defaults; see `register`.
     """
 
     build: Callable[[Given], Sharing]
     pretraining: str | None = None
     clustered: bool = False
     like: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def phases(self) -> int:
@@ -260,7 +265,16 @@ TABLE: dict[str, Named] = {
 }
 
 
-def register(name: str, build: Callable[[Given], Sharing], *, like: str) -> None:
+# Keys of `sharing` that rows of the package have; a registered row brings those of its model.
+KEYS = (
+    "rank", "alpha", "targets", "rank_pattern", "alpha_pattern", "bias", "norms",
+    "clusters", "grouping",
+)  # fmt: skip
+
+
+def register(
+    name: str, build: Callable[[Given], Sharing], *, like: str, options: dict | None = None
+) -> None:
     """Adds a way of sharing of your own: from then on `sharing=name` is known like any other.
 
     like: the package's row whose phases, keys (such as `sharing.rank`) and numbers from the paper
@@ -268,8 +282,12 @@ def register(name: str, build: Callable[[Given], Sharing], *, like: str) -> None
     if it holds what `lora.init_adapters` makes, which is what exports of adapters read. Registering
     a name of yours again replaces it.
 
+    options: keys of its own with their defaults, which `sharing.<key>=value` sets and `build` finds
+    in `given.options`.
+
     Raises:
-      ConfigError: the name is the package's own or no plain word, or `like` is not a row of it.
+      ConfigError: the name or a key is the package's own or no plain word, or `like` is not a row
+        of it.
     """
     rows = {row: named for row, named in TABLE.items() if named.like is None}
     if name in rows or not name.isidentifier():
@@ -279,7 +297,14 @@ def register(name: str, build: Callable[[Given], Sharing], *, like: str) -> None
         )
     if like not in rows:
         raise ConfigError(f"like={like} is not known; choose one of {', '.join(rows)}.")
-    TABLE[name] = rows[like]._replace(build=build, like=like)
+    options = dict(options or {})
+    for key in options:
+        if key in ("name", *KEYS) or not key.isidentifier():
+            raise ConfigError(
+                f"{key!r} cannot be a key of your way of sharing; choose another, of letters, "
+                "digits and underscores."
+            )
+    TABLE[name] = rows[like]._replace(build=build, like=like, options=options)
 
 
 def registered() -> dict[str, Named]:

@@ -1,0 +1,63 @@
+"""Modules of yours that register environments and ways of sharing: `plugins=[my_env,my_scheme]`.
+
+They are named in a run's configuration, so that everything that reads the run (evaluation, export,
+report, figures, a continued run) imports them too.
+"""
+
+import importlib
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from lorasa_jax.errors import ConfigError
+
+
+def named(words: list[str]) -> list[str]:
+    """The modules that `plugins=[...]` among a command line's words names."""
+    given = [word for word in words if word.startswith("plugins=")]
+    if not given:
+        return []
+    try:
+        value = OverridesParser.create().parse_override(given[-1]).value()
+    except HydraException:
+        value = None
+    if not isinstance(value, list):
+        raise _refused(given[-1].partition("=")[2])
+    return value
+
+
+def load(modules: list[str]) -> None:
+    """Imports the modules; those that were imported before stay as they are.
+
+    Raises:
+      ConfigError: what is given is no list of names, or a module is not found or fails.
+    """
+    if not isinstance(modules, list) or not all(
+        isinstance(module, str) and all(part.isidentifier() for part in module.split("."))
+        for module in modules
+    ):
+        raise _refused(modules)
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise _failed(module, error) from error
+            raise ConfigError(
+                f"plugins={module} is not found; start from the folder that holds {module}, or "
+                "install it."
+            ) from error
+        except Exception as error:
+            raise _failed(module, error) from error
+
+
+def _refused(given):
+    return ConfigError(
+        f"plugins={given} must be a list of modules' names, such as plugins=[my_env]."
+    )
+
+
+def _failed(module, error):
+    return ConfigError(
+        f"plugins={module} cannot be imported ({type(error).__name__}: {error}); mend it first."
+    )

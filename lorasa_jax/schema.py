@@ -1,0 +1,189 @@
+"""What a run's configuration holds, as types, and which parts of it decide the results."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lorasa_jax.policy.lora import LoraSpec
+
+
+@dataclass(frozen=True)
+class Algo:
+    """The numbers of all algorithms; see learn.ppo.Hyperparameters."""
+
+    name: str
+    num_envs: int
+    rollout_length: int
+    chunk_length: int
+    epochs: int
+    clip: float
+    actor_lr: float
+    critic_lr: float
+    entropy_coef: float
+    gamma: float
+    gae_lambda: float
+    max_grad_norm: float
+    ratio: str
+    truncation: str
+
+
+@dataclass(frozen=True)
+class Mappo(Algo):
+    """What MAPPO adds; see learn/mappo.py."""
+
+    minibatches: int
+
+
+@dataclass(frozen=True)
+class Sequential(Algo):
+    """What agent-by-agent algorithms (a2po, happo) add; see learn/a2po.py."""
+
+    loop: str
+    order: str
+    trace: str
+    clip_schedule: str
+    others: str
+    others_clip: float
+    refresh: str
+    two_stage: bool
+
+
+ALGOS = {"mappo": Mappo, "a2po": Sequential, "happo": Sequential}
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """What the paper's tables set apart for the first of two phases (Tables 6 and 7)."""
+
+    epochs: int
+    clip: float
+    actor_lr: float
+    critic_lr: float
+    entropy_coef: float
+
+
+@dataclass(frozen=True)
+class Network:
+    hidden: int
+    kind: str
+    log_std: str
+    depth: int
+    layer_norm: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, everything decided. Steps are joint environment steps.
+
+    switch_at is where the second phase begins, or with a rule (switch_when) begins at the latest.
+    """
+
+    env: dict[str, Any]
+    algo: Algo
+    pretrain: Pretrain | None
+    sharing: dict[str, Any]
+    critic_sharing: str | None
+    network: Network
+    logger: dict[str, Any]
+    total_steps: int
+    switch_at: int | None
+    switch_when: str | None
+    switch_threshold: float | None
+    switch_patience: int
+    switch_margin: float
+    init_from: str | None
+    seed: int
+    num_seeds: int
+    devices: int
+    eval_every: int
+    eval_episodes: int
+    checkpoint_every: int
+    keep_at: tuple[int, ...]
+    updates_per_call: int
+    plugins: tuple[str, ...]
+    out: str
+    resume: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> int:
+        """Steps per update."""
+        return self.algo.num_envs * self.algo.rollout_length
+
+    @property
+    def num_updates(self) -> int:
+        return self.total_steps // self.batch
+
+    @property
+    def phase_ends(self) -> tuple[int, ...]:
+        """The update at which each phase ends; the first one at the latest, if a rule decides."""
+        switch = () if self.switch_at is None else (self.switch_at // self.batch,)
+        return (*switch, self.num_updates)
+
+    @property
+    def phase_names(self) -> tuple[str, ...]:
+        return ("pretrain", "finetune") if len(self.phase_ends) > 1 else ("train",)
+
+    def algo_of(self, phase: int) -> Algo:
+        """The algorithm's numbers in a phase; shared pretraining has some of its own."""
+        if self.pretrain is None or phase % len(self.phase_ends):
+            return self.algo
+        return dataclasses.replace(self.algo, **dataclasses.asdict(self.pretrain))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    def lora_spec(self) -> LoraSpec | None:
+        """What adapters look like, where the way of sharing has any."""
+        sharing = self.sharing
+        if "rank" not in sharing:
+            return None
+        return LoraSpec(
+            sharing["rank"],
+            sharing["alpha"],
+            tuple(sharing["targets"]),
+            tuple((sharing["rank_pattern"] or {}).items()),
+            tuple((sharing["alpha_pattern"] or {}).items()),
+            sharing["bias"],
+            sharing["norms"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        tree = dataclasses.asdict(self)
+        del tree["notes"]
+        tree["keep_at"], tree["plugins"] = list(self.keep_at), list(self.plugins)
+        return tree
+
+    def decisive(self) -> dict[str, Any]:
+        """What determines the results; a run directory belongs to one such set of values."""
+        tree = self.to_dict()
+        return json.loads(json.dumps(decisive_part(tree)))
+
+
+# Keys that came later, and what a run did before them: such runs still are what they were.
+LATER = {"devices": 1, "network.depth": 3, "network.layer_norm": True}
+
+# Keys that change no result: where a run lies, who is told, how often it pauses,
+# what is imported first.
+INDIFFERENT = (
+    "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
+)  # fmt: skip
+
+
+def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that change no result, and later ones left as before."""
+    kept = {key: value for key, value in tree.items() if key not in INDIFFERENT}
+    kept["network"] = dict(kept.get("network") or {})
+    for name, before in LATER.items():
+        section, key = place(kept, name)
+        if section.get(key) == before:
+            del section[key]
+    return kept
+
+
+def place(tree, name):
+    """The dictionary that holds a key of one or two parts, and the key there."""
+    *section, key = name.split(".")
+    return (tree[section[0]] if section else tree), key
