@@ -6,12 +6,14 @@ Every figure's command takes
                                      the figure's own choice
     seeds=5 total_steps=12e6         of every cell
     runs=runs out=results/<figure>   where runs lie, and where the figure is written
-    show=commands                    print the training commands instead, to run them elsewhere
+    show=commands                    print the training commands instead, to run them elsewhere,
+                                     such as on a cluster; then the figure's command finds the runs
     KEY=VALUE ...                    any other key of lorasa_jax.run, for every cell that knows it
 """
 
 import dataclasses
 import itertools
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +85,7 @@ def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own:
         Path(given.get("runs", "runs")),
         Path(given.get("out", f"results/{figure}")),
         show is not None,
-        " ".join([f"python -m experiments.{figure}", *arguments]),
+        shlex.join(["python", "-m", f"experiments.{figure}", *arguments]),
     )
 
 

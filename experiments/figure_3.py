@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> None:
     request = cells.request(
         "figure_3", arguments, CELLS, turns="9", batch="1000", measure="true", total_steps=""
     )
+    if request.show:
+        raise ConfigError("figure_3 trains no runs that could be told; drop show=commands.")
     measure = request.own["measure"]
     if measure not in ("true", "false"):
         raise ConfigError(f"measure={measure} must be true or false.")

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     trainings = training.ready(request, needed)
     if trainings is None:
         return
-    learned = {one.training.cell: one for one in map(learning.read, trainings)}
+    learned = {one.cell: learning.read(one.cell, one.out, one.config) for one in trainings}
     pictures.told(_write(request, bases, panels, learned))
 
 
@@ -45,7 +45,7 @@ def _write(request, bases, panels, learned):
         for j, base in enumerate(bases):
             here = [learned[cell] for cell in panels[question, base]]
             metric = learning.metric_of(here)
-            names = [ablations.name_of(one.training.cell) for one in here]
+            names = [ablations.name_of(one.cell) for one in here]
             learning.draw(axes[i, j], here, metric, names, palette(len(here)))
             axes[i, j].set_title(f"{base.env}, {base.algo.upper()}: {question}")
             axes[i, j].set_xlabel("environment steps")

@@ -5,17 +5,16 @@
 Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
 """
 
-from experiments import cells, command, learning, pictures, training
+from experiments import cells, command, learning, pictures
 from lorasa_jax.paper import TASKS
 
 CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
 
 
 def main(arguments: list[str]) -> None:
-    request = cells.request("figure_5", arguments, CELLS)
-    trainings = training.ready(request)
-    if trainings is not None:
-        learned = [learning.read(one) for one in trainings]
+    request = cells.request("figure_5", arguments, CELLS, **learning.OWN)
+    learned = learning.of(request)
+    if learned is not None:
         pictures.told(learning.figure_of(request, learned, "return"))
 
 

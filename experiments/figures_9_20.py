@@ -11,6 +11,8 @@ figures_9_20_divergence.csv how far an agent's map is from the shared one, layer
 |agent - shared| / |shared|, which is what the paper reads from the pictures by eye.
 """
 
+import shlex
+
 import jax
 import numpy as np
 
@@ -43,7 +45,7 @@ def _cells(request):
     if request.own["switches"]:
         return tuple(c for cell in request.cells for c in ablations.by_switch(request, cell))
     usual = cells.Cell("ant_4x2", "a2po", "ps_lora")
-    given = any(word.startswith("cells=") for word in request.command.split())
+    given = any(word.startswith("cells=") for word in shlex.split(request.command))
     return request.cells if given else (*request.cells, *ablations.by_switch(request, usual))
 
 

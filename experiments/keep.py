@@ -6,6 +6,7 @@ copies them to experiments/results/NAME, without checkpoints and without where t
 """
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ def keep(run: Path, name: str) -> Path:
     del config["out"]
     OmegaConf.save(config, folder / "config.yaml")
     summary = json.loads(summary_path.read_text())
-    words = summary["command"].split()
-    summary["command"] = " ".join(word for word in words if not word.startswith("out="))
+    words = shlex.split(summary["command"])
+    summary["command"] = shlex.join(word for word in words if not word.startswith("out="))
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return folder
 

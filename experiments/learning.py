@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import pictures
-from experiments.cells import Request
-from experiments.training import Training
-from lorasa_jax import reporting
+from experiments import pictures, training
+from experiments.cells import Cell, Request
+from lorasa_jax import reporting, runs
 from lorasa_jax.analysis import curves
+from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.values import flat, listed, whole
 
 RESAMPLES = 2000
+# What the figures of learning curves take besides the keys of all figures.
+OWN = {"run": "", "last": "5"}
 
 
 class Learned(NamedTuple):
@@ -22,7 +25,7 @@ class Learned(NamedTuple):
     switch is the step at which adapters began, None where there are none.
     """
 
-    training: Training
+    cell: Cell
     seeds: tuple[int, ...]
     steps: np.ndarray
     returns: np.ndarray
@@ -34,14 +37,78 @@ class Learned(NamedTuple):
         return self.wins if metric == "win_rate" else self.returns
 
 
-def read(training: Training) -> Learned:
+def of(request: Request) -> list[Learned] | None:
+    """The curves of the runs in `run=FOLDER,...`, or else of a figure's cells.
+
+    Cells are trained where need be. None where only commands were asked for.
+    """
+    if request.own["run"]:
+        return given([Path(path) for path in request.own["run"].split(",")])
+    trainings = training.ready(request)
+    return trainings and [read(one.cell, one.out, one.config) for one in trainings]
+
+
+def given(folders: Sequence[Path]) -> list[Learned]:
+    """The curves of finished runs; those that differ in nothing but seeds are one cell's.
+
+    Raises:
+      ConfigError: a run is unfinished or damaged, a seed comes twice, or runs of one cell were
+        evaluated at other steps.
+    """
+    groups: dict[tuple, list[tuple[Path, Config]]] = {}
+    for folder in folders:
+        runs.summary(folder)
+        config = runs.configured(folder)
+        groups.setdefault(tuple(sorted(_kind(config).items())), []).append((folder, config))
+    found = []
+    for kind, members in groups.items():
+        config = members[0][1]
+        names = config.env["name"], config.algo.name, config.sharing["name"]
+        same = [dict(other) for other in groups if _names(dict(other)) == _names(dict(kind))]
+        keys = [
+            f"{key}={value}"
+            for key, value in kind
+            if any(other.get(key) != value for other in same)
+        ]
+        parts = [read(Cell(*names, tuple(keys)), *member) for member in members]
+        seeds = [seed for part in parts for seed in part.seeds]
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(
+                f"run={listed(str(folder) for folder, _ in members)} has a seed twice; give every "
+                "seed of a cell once."
+            )
+        if any(part.steps.tolist() != parts[0].steps.tolist() for part in parts):
+            raise ConfigError(
+                f"run={listed(str(folder) for folder, _ in members)} differ in the steps of their "
+                "evaluations; give runs of one length and eval_every."
+            )
+        wins = None if parts[0].wins is None else np.concatenate([part.wins for part in parts])
+        returns = np.concatenate([part.returns for part in parts])
+        found.append(parts[0]._replace(seeds=tuple(seeds), returns=returns, wins=wins))
+    return found
+
+
+def _kind(config):
+    """What runs of one cell have in common: everything but seeds and where they began."""
+    kind = flat(config.decisive())
+    return {
+        key: str(value)
+        for key, value in kind.items()
+        if key not in ("seed", "num_seeds", "init_from")
+    }
+
+
+def _names(kind):
+    return kind["env.name"], kind["algo.name"], kind["sharing.name"]
+
+
+def read(cell: Cell, out: Path, config: Config) -> Learned:
     """The evaluations of a finished run, and before its start those of the run it began from.
 
     Raises:
       ConfigError: the seeds were not evaluated at the same steps, as in a damaged file.
     """
-    config = training.config
-    rows = reporting.read_metrics(training.out)
+    rows = reporting.read_metrics(out)
     if config.init_from is not None:
         path, _, step = config.init_from.rpartition("@")
         rows = [row for row in reporting.read_metrics(path) if row["env_steps"] <= int(step)] + [
@@ -52,7 +119,7 @@ def read(training: Training) -> Learned:
         table[row["seed"]][row["env_steps"]] = row
     steps = sorted(table[config.seeds[0]])
     if not steps or any(sorted(found) != steps for found in table.values()):
-        raise ConfigError(f"{training.out} has lost evaluations; delete it and run it again.")
+        raise ConfigError(f"{out} has lost evaluations; delete it and run it again.")
 
     def values(key):
         return np.array(
@@ -61,7 +128,7 @@ def read(training: Training) -> Learned:
 
     wins = values("win_rate") if "win_rate" in rows[0] else None
     switch = reporting.switched_at(rows, config)
-    return Learned(training, config.seeds, np.array(steps), values("eval_return"), wins, switch)
+    return Learned(cell, config.seeds, np.array(steps), values("eval_return"), wins, switch)
 
 
 def metric_of(learned: Sequence[Learned]) -> str:
@@ -112,14 +179,19 @@ def summary_table(learned: Sequence[Learned], metric: str) -> list[dict]:
     return rows
 
 
-def comparison_table(learned: Sequence[Learned], metric: str) -> list[dict]:
-    """How probably the row's way of sharing ends above another's, for all pairs of one panel."""
+def comparison_table(learned: Sequence[Learned], metric: str, last: int = 1) -> list[dict]:
+    """How probably the row's way of sharing ends above another's, for all pairs of one panel.
+
+    What a seed ends with is the mean of its `last` evaluations. Where both ways have the same
+    seeds, `difference` is the mean over seeds of one's end minus the other's: adapters that began
+    from the shared run are compared with that very run.
+    """
     rows = []
     for ours in learned:
         for theirs in learned:
             if ours is theirs or _panel(ours) != _panel(theirs):
                 continue
-            one, other = (x.scores(metric)[None, :, -1] for x in (ours, theirs))
+            one, other = (x.scores(metric)[None, :, -last:].mean(-1) for x in (ours, theirs))
             low, high = curves.bootstrap(
                 curves.probability_of_improvement,
                 one,
@@ -135,18 +207,31 @@ def comparison_table(learned: Sequence[Learned], metric: str) -> list[dict]:
                     "probability": float(curves.probability_of_improvement(one, other)),
                     "low": float(low),
                     "high": float(high),
+                    **_difference(ours, theirs, one, other),
                 }
             )
     return rows
 
 
+def _difference(ours, theirs, one, other):
+    if sorted(ours.seeds) != sorted(theirs.seeds):
+        return dict.fromkeys(("difference", "difference_low", "difference_high"), "")
+    between = one[:, np.argsort(ours.seeds)] - other[:, np.argsort(theirs.seeds)]
+    low, high = curves.bootstrap(
+        lambda x: x.mean(), between, rng=np.random.default_rng(0), resamples=RESAMPLES
+    )
+    means = between.mean(), low, high
+    names = "difference", "difference_low", "difference_high"
+    return {name: float(mean) for name, mean in zip(names, means, strict=True)}
+
+
 def label(one: Learned) -> str:
-    cell = one.training.cell
+    cell = one.cell
     return " ".join([pictures.name_of(cell.sharing), *cell.keys])
 
 
 def _cell(one):
-    cell = one.training.cell
+    cell = one.cell
     return {
         "env": cell.env,
         "algo": cell.algo,
@@ -156,16 +241,16 @@ def _cell(one):
 
 
 def _panel(one):
-    return one.training.cell.env, one.training.cell.algo
+    return one.cell.env, one.cell.algo
 
 
 def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
     """Median and quartiles over seeds into one panel; a small mark where adapters begin."""
     for i, one in enumerate(learned):
-        colour = pictures.colour_of(one.training.cell.sharing) if colours is None else colours[i]
+        colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         scores = one.scores(metric)
         found = curves.summary(scores)
-        name = pictures.name_of(one.training.cell.sharing) if labels is None else labels[i]
+        name = label(one) if labels is None else labels[i]
         axes.plot(one.steps, found.median, color=colour, lw=1.2, label=name)
         if len(scores) > 1:
             axes.fill_between(one.steps, found.lower, found.upper, color=colour, alpha=0.18, lw=0)
@@ -177,7 +262,7 @@ def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=Non
 
 def panels(learned: Sequence[Learned]) -> tuple[list[str], list[str]]:
     """(algorithms, environments) in the order in which cells name them: rows and columns."""
-    cells = [one.training.cell for one in learned]
+    cells = [one.cell for one in learned]
     return list(dict.fromkeys(c.algo for c in cells)), list(dict.fromkeys(c.env for c in cells))
 
 
@@ -203,7 +288,8 @@ def figure_of(
         if shown == "win_rate":
             panel.set_ylim(-0.03, 1.03)
         tables[0].extend(summary_table(here, shown))
-        tables[1].extend(comparison_table(here, shown))
+        last = whole(request.own.get("last", 1), "last")
+        tables[1].extend(comparison_table(here, shown, last))
     handles = {
         text: handle
         for panel in axes.flat

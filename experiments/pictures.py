@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from experiments.cells import Request
+from lorasa_jax.policy import sharing
 from lorasa_jax.replay.scene import palette
 from lorasa_jax.reporting import write_whole
 
@@ -19,6 +20,7 @@ NAMES = {
 }  # fmt: skip
 # Places in the palette: adapters are red, what they are compared with is cooler.
 _COLOURS = {"ps": 0, "nps": 1, "seps": 2, "mtl": 3, "ps_lora": 5, "seps_lora": 7}
+_OWN = (4, 6)
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -39,8 +41,10 @@ def name_of(scheme: str) -> str:
 
 
 def colour_of(scheme: str):
-    """The colour [3] that a way of sharing has in every figure."""
-    return palette(8)[_COLOURS.get(scheme, 4)]
+    """The colour [3] that a way of sharing has in every figure; registered ones take turns."""
+    own = list(sharing.registered())
+    place = own.index(scheme) % len(_OWN) if scheme in own else 0
+    return palette(8)[_COLOURS.get(scheme, _OWN[place])]
 
 
 def figure(rows: int, columns: int, width: float = 2.6, height: float = 2.1, **options):

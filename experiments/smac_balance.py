@@ -180,6 +180,7 @@ def main(arguments: list[str]) -> None:
     for name in names:
         rows = result["maps"].get(name)
         if rows and rows["mirror"]["episodes"] >= count and rows["random"]["steps"] >= steps:
+            print(f"{name}: kept in {path}; delete that file to play again", flush=True)
             continue
         env = envs.make(f"smac_{name}", agent_ids=False)
         rows = {

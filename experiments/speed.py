@@ -74,12 +74,12 @@ def kernels(team) -> list[tuple[str, int, int]]:
     return found
 
 
-def product_seconds(team, hp, num_envs: int, blocks: int) -> float:
-    """Seconds of one update's matrix products and nothing else, with one network for all agents.
+def product_seconds(team, steps: int, num_envs: int) -> dict[str, float]:
+    """Seconds of the matrix products of one `epoch`, and of `play`ing a window, nothing else.
 
-    An epoch goes through its samples in `blocks` parts; a product's forward, its inputs' gradient
-    and its kernel's are those of `operations_per_step`. The recurrent product of a chunk is taken
-    as one, which flatters the floor.
+    One network serves all agents. An epoch goes through its samples in the number of BLOCKS that
+    is fastest; a product's forward, its inputs' gradient and its kernel's are those of
+    `operations_per_step`. The recurrent product of a chunk is taken as one, which flatters it.
     """
 
     def multiply(w, x, g):
@@ -113,16 +113,16 @@ def product_seconds(team, hp, num_envs: int, blocks: int) -> float:
         return lambda: jax.block_until_ready(run(data))
 
     layers = kernels(team)
-    samples = hp.rollout_length * num_envs * team.env.num_agents
-    took = medians(
-        {
-            "epoch": repeated(
-                samples // blocks, blocks, lambda layer: first if layer == "linear_1" else multiply
-            ),
-            "play": repeated(samples // hp.rollout_length, hp.rollout_length, lambda _: forward),
-        }
-    )
-    return hp.epochs * took["epoch"] + took["play"]
+    samples = steps * num_envs * team.env.num_agents
+    functions = {
+        blocks: repeated(
+            samples // blocks, blocks, lambda layer: first if layer == "linear_1" else multiply
+        )
+        for blocks in BLOCKS
+    }
+    functions["play"] = repeated(samples // steps, steps, lambda _: forward)
+    took = medians(functions)
+    return {"epoch": min(took[blocks] for blocks in BLOCKS), "play": took["play"]}
 
 
 def scheme_rows(base: list[str], name: str) -> dict[str, float]:
@@ -161,6 +161,7 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
         "compile": compiling,
         **took,
         "operations": operations_per_step(team, hp.epochs),
+        "epochs": hp.epochs,
         "batch": config.batch,
     }
 
@@ -183,20 +184,19 @@ def measure(overrides: list[str]) -> dict:
         },
         "schemes": {scheme: scheme_rows(base, scheme) for scheme in ("ps", "ps_lora", "nps")},
     }
-    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)
-    result["product_seconds"] = min(
-        product_seconds(team, hp, num_envs, blocks) for blocks in BLOCKS
-    )
+    result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    team = phases.build_teams(config)[0]
+    products = product_seconds(team, config.algo.rollout_length, num_envs)
+    result["product_seconds"] = products
     physics = 1 / result["engine"][str(num_envs)]["raw"]
-    floor = physics + result["product_seconds"] / config.batch
     for row in result["schemes"].values():
         limit = 1 / (physics + row["operations"] / (result["matrix_gflops"] * 1e9))
         row["steps_per_second"] = row["batch"] / row["update"]
         row["limit"] = limit
         row["share_of_limit"] = row["steps_per_second"] / limit
-        row["share_of_floor"] = row["steps_per_second"] * floor
+        own = row["epochs"] * products["epoch"] + products["play"]
+        row["share_of_floor"] = row["steps_per_second"] * (physics + own / row["batch"])
         row["learning_and_inference"] = row["update"] - physics * row["batch"]
-    result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return result
 
 
@@ -208,7 +208,7 @@ def tables(result: dict) -> list[Table]:
         )
     schemes = Table(
         "sharing", "compile s", "update s", "rollout s", "epochs + inference s",
-        "steps/s", "limit", "share", "of the floor",
+        "steps/s", "limit", "share", "share of the floor",
     )  # fmt: skip
     for name, row in result["schemes"].items():
         schemes.add_row(
@@ -221,8 +221,9 @@ def tables(result: dict) -> list[Table]:
 
 def facts_of(result: dict) -> str:
     return (
-        f"{result['device']}; matrix products {result['matrix_gflops']:.0f} GFLOP/s; an update's "
-        f"own products {result['product_seconds']:.3f} s; peak memory "
+        f"{result['device']}; large matrix products {result['matrix_gflops']:.0f} GFLOP/s; the "
+        f"networks' own take {result['product_seconds']['epoch']:.3f} s an epoch and "
+        f"{result['product_seconds']['play']:.3f} s a rollout; peak memory "
         f"{result['peak_memory_gib']:.2f} GiB; medians of {REPEATS}."
     )
 

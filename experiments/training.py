@@ -6,6 +6,7 @@ wherever one pretrains in the same way.
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Training:
 
     @property
     def command(self) -> str:
-        return " ".join(["python -m lorasa_jax.run", *self.words])
+        return self.config.command
 
 
 def plan(request_: Request, cells: tuple[Cell, ...] | None = None) -> list[Training]:
@@ -97,6 +98,9 @@ def _applies(word, cell):
         return named.phases > 1
     if key == "sharing.clusters":
         return named.clustered
+    option = key.removeprefix("sharing.")
+    if any(option in row.options for row in sharing.registered().values()):
+        return option in named.options
     return not key.startswith("sharing.") or named.phases > 1
 
 
@@ -104,7 +108,9 @@ def _load(request_, cell, words):
     config = configuration.load(list(words))
     out = request_.runs / Path(config.out).name
     words = [word for word in words if not word.startswith("out=")]
-    return Training(cell, (*words, f"out={out}"), dataclasses.replace(config, out=str(out)))
+    words.append(f"out={out}")
+    config = dataclasses.replace(config, out=str(out), words=tuple(words))
+    return Training(cell, tuple(words), config)
 
 
 def _donor(training, planned):
@@ -153,6 +159,10 @@ def train(trainings: list[Training]) -> None:
       Interrupted: a signal came; the run under way has saved itself.
       ConfigError, TrainingError: as lorasa_jax.run does.
     """
+    left = [one.config for one in trainings if not (one.out / "summary.json").exists()]
+    if left:
+        steps = sum(config.total_steps * config.num_seeds for config in left)
+        print(f"{len(left)} of {len(trainings)} runs to train, {steps:,} steps in all", flush=True)
     for number, training in enumerate(trainings, 1):
         if (training.out / "summary.json").exists():
             continue
@@ -166,8 +176,11 @@ def ready(request_: Request, cells: tuple[Cell, ...] | None = None) -> list[Trai
     """The finished runs of a figure, trained where need be; None where commands were asked for."""
     trainings = plan(request_, cells)
     if request_.show:
-        for training in trainings:
-            print(training.command)
+        for begins, group in itertools.groupby(trainings, _begins):
+            if begins:
+                print("# when those have finished:")
+            for training in group:
+                print(training.command)
         return None
     train(trainings)
     return trainings

@@ -24,6 +24,7 @@ def load(words: list[str], *, batch: bool = False) -> Config:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
     plugins.load(plugins.named(words))
+    given = tuple(words)
     words = [overrides.spelled(word) for word in words]
     overrides.register(*(w.partition("=")[2] for w in words if w.startswith("env=")))
     try:
@@ -31,7 +32,7 @@ def load(words: list[str], *, batch: bool = False) -> Config:
             raw = compose("config", overrides=words)
     except HydraException as error:
         raise ConfigError(overrides.sentence(error, words)) from error
-    return resolve(raw, batch=batch)
+    return dataclasses.replace(resolve(raw, batch=batch), words=given)
 
 
 def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
@@ -50,9 +51,11 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
     cell = paper.cell(tree["env"]["name"], algo["name"], like)
     pretrain = _pretrain(tree, algo, sharing["name"])
+    own = sharing_table.TABLE[sharing["name"]].options
     for section in (tree, algo, sharing, network):
         for key, value in section.items():
-            if value is None and key in cell and key != "switch_at" and key != "alpha":
+            left = key in ("switch_at", "alpha") or (section is sharing and key in own)
+            if value is None and key in cell and not left:
                 section[key] = cell[key]
     for key in ("agent_ids", "standardise"):
         truth(tree["env"][key], f"env.{key}")

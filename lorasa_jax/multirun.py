@@ -6,6 +6,7 @@ so that the same command goes on with an interrupted batch and skips what has fi
 """
 
 import contextlib
+import dataclasses
 import functools
 import io
 import multiprocessing
@@ -180,13 +181,13 @@ def job(own, raw: DictConfig) -> Outcome:
     for name, named in own[1].items():
         sharing.register(name, named.build, like=named.like, options=named.options)
     config = configuration.resolve(raw, batch=True)
+    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("out=")]
+    config = dataclasses.replace(config, words=(*words, f"out={config.out}"))
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")
-    chosen = HydraConfig.get()
-    alone = chosen.runtime.choices["hydra/launcher"] == "basic"
+    alone = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
     lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
-    words = [word for word in chosen.overrides.task if not word.startswith("out=")]
-    with lines, _command([*words, f"out={config.out}"]):
+    with lines:
         try:
             summary = run.execute(config)
         except ConfigError as error:
@@ -242,16 +243,6 @@ def _stopping(launcher):
 
 def _labelled(name):
     return contextlib.redirect_stdout(_Lines(name, sys.stdout))
-
-
-@contextlib.contextmanager
-def _command(words):
-    """The command of this very run, for its summary."""
-    before, sys.argv = sys.argv, [sys.argv[0], *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 class _Lines(io.TextIOBase):

@@ -75,7 +75,7 @@ def sentence(error: HydraException, overrides: list[str]) -> str:
 
 
 def _known():
-    raw = {field.name for field in dataclasses.fields(Config)} - {"notes"}
+    raw = {field.name for field in dataclasses.fields(Config)} - {"notes", "words"}
     raw |= {f"algo.{field.name}" for kind in ALGOS.values() for field in dataclasses.fields(kind)}
     raw |= {f"pretrain.{field.name}" for field in dataclasses.fields(Pretrain)}
     raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}

@@ -87,15 +87,15 @@ def cell(env: str, algo: str, sharing: str) -> dict:
 
     Other partitions of the paper's robots take that robot's numbers, and other StarCraft maps the
     same map's or 3s5z's; other environments take Ant 4x2's row for optimisation and switch a third
-    of the way. Raises ConfigError where the paper
-    marks the cell as not applicable.
+    of the way. Algorithms that the paper does not have take MAPPO's. Raises ConfigError where the
+    paper marks the cell as not applicable.
     """
     related = _relative(env)
     row = related or "ant_4x2"
     task = TASKS[related] if related else _ELSEWHERE
     lora = sharing.endswith("_lora")
     sequential = algo != "mappo"
-    if algo == "happo":  # not in the paper: MAPPO's numbers
+    if algo != "a2po":
         algo = "mappo"
     if algo == "mappo":
         table = TABLE_9 if lora else TABLE_6

@@ -67,7 +67,7 @@ def build_teams(
     else:
         distribution = SquashedGaussian(env.action_space.size, config.network.log_std)
     named = sharing.TABLE["nps" if apart else config.sharing["name"]]
-    own = {key: config.sharing[key] for key in named.options}
+    own = {key: config.sharing.get(key, default) for key, default in named.options.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, own)
     schemes = named.build(given)
     critics = schemes.critic_phases

@@ -1,10 +1,12 @@
 """Modules of yours that register environments and ways of sharing: `plugins=[my_env,my_scheme]`.
 
-They are named in a run's configuration, so that everything that reads the run (evaluation, export,
-report, figures, a continued run) imports them too.
+They are named in a run's configuration, so that what reads the run (evaluation, export, report,
+figures of `run=`) imports them by itself; the command that continues a run names them again.
 """
 
 import importlib
+import os
+import sys
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -14,7 +16,7 @@ from lorasa_jax.errors import ConfigError
 
 def named(words: list[str]) -> list[str]:
     """The modules that `plugins=[...]` among a command line's words names."""
-    given = [word for word in words if word.startswith("plugins=")]
+    given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("plugins=")]
     if not given:
         return []
     try:
@@ -27,7 +29,7 @@ def named(words: list[str]) -> list[str]:
 
 
 def load(modules: list[str]) -> None:
-    """Imports the modules; those that were imported before stay as they are.
+    """Imports the modules, from the current folder too; imported ones stay as they are.
 
     Raises:
       ConfigError: what is given is no list of names, or a module is not found or fails.
@@ -37,6 +39,9 @@ def load(modules: list[str]) -> None:
         for module in modules
     ):
         raise _refused(modules)
+    here = os.getcwd()
+    if modules and not {"", here} & set(sys.path):  # as of `python -m`, not of installed commands
+        sys.path.append(here)
     for module in modules:
         try:
             importlib.import_module(module)

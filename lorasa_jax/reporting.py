@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import resource
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -164,12 +163,19 @@ class Reporter:
         print_summary(self.console, summary)
 
 
-def summarise(config: Config, seconds: dict[str, float], parameters: dict[str, int]) -> dict:
-    """The run in one dictionary; returns are of the last evaluation, per seed and over seeds."""
+def summarise(
+    config: Config, seconds: dict[str, float], parameters: dict[str, int], engine: str | None = None
+) -> dict:
+    """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
+
+    The best return is the largest mean over seeds of an evaluation. engine: the physics engine
+    that `auto` has become, where there is one.
+    """
     rows = read_metrics(Path(config.out))
     last = [row for row in rows if row["env_steps"] == config.total_steps]
     finals = [row["eval_return"] for row in last]
-    best = max(rows, key=lambda row: row["eval_return"])
+    means = {step: np.mean(returns) for step, returns in _returns_by_step(rows).items()}
+    best = max(means, key=means.get)
     steps = config.total_steps * config.num_seeds
     wins = [row["win_rate"] for row in last if "win_rate" in row]
     return {
@@ -182,20 +188,28 @@ def summarise(config: Config, seconds: dict[str, float], parameters: dict[str, i
         "eval_return": float(np.mean(finals)),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
-        "best_eval_return": best["eval_return"],
-        "best_eval_step": best["env_steps"],
+        "best_eval_return": float(means[best]),
+        "best_eval_step": best,
         "steps_per_second": steps / seconds["train"],
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters": parameters,
+        **({} if engine is None else {"engine": engine}),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {
             name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl", "lorasa_jax")
         },
-        "command": " ".join(["python -m lorasa_jax.run", *sys.argv[1:]]),
+        "command": config.command,
     }
+
+
+def _returns_by_step(rows):
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["env_steps"], []).append(row["eval_return"])
+    return found
 
 
 def switched_at(rows: list[dict], config: Config) -> int | None:

@@ -1,5 +1,6 @@
 """The command line: `python -m lorasa_jax.run env=ant_4x2 [key=value ...]`."""
 
+import dataclasses
 import fcntl
 import json
 import sys
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
@@ -14,6 +16,7 @@ from lorasa_jax import overrides, plugins
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.schema import decisive_part
+from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
 
@@ -50,7 +53,8 @@ def main() -> None:
 def _hydra(raw: DictConfig) -> None:
     """Hydra's own entry, for what else its flags ask, such as --info or --cfg all."""
     try:
-        execute(configuration.resolve(raw))
+        words = tuple(HydraConfig.get().overrides.task)
+        execute(dataclasses.replace(configuration.resolve(raw), words=words))
     except ConfigError as error:
         _leave(error, 2)
 
@@ -94,7 +98,9 @@ def execute(config: Config) -> dict | None:
                 run = train.Run(config, teams, reporter, start)
                 if not run():
                     return None
-                summary = reporting.summarise(config, run.seconds, run.parameter_counts())
+                engine = getattr(teams[-1].env, "engine", None)
+                counts = run.parameter_counts()
+                summary = reporting.summarise(config, run.seconds, counts, engine)
                 reporter.finished(summary)
             except OSError as error:
                 raise TrainingError(
@@ -123,13 +129,20 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 
 def _claim(out: Path, config: Config) -> None:
-    """Writes the configuration to a new directory, or compares it with the one there."""
+    """Writes the configuration to a new directory, or compares it with the one there.
+
+    Plugins that are given now take the place of those there: their modules may have moved.
+    """
+    from lorasa_jax.reporting import write_whole
+
+    path, plugins_ = out / CONFIG, list(config.plugins)
     try:
         if not begun(out, config):
-            from lorasa_jax.reporting import write_whole
-
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
+            write_whole(path, OmegaConf.to_yaml(config.to_dict()))
+        elif plugins_ and OmegaConf.load(path).get("plugins") != plugins_:
+            there = OmegaConf.to_container(OmegaConf.load(path))
+            write_whole(path, OmegaConf.to_yaml(there | {"plugins": plugins_}))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
@@ -151,8 +164,8 @@ def begun(out: Path, config: Config) -> bool:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    there = _flat(decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
-    wanted = _flat(config.decisive())
+    there = flat(decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
+    wanted = flat(config.decisive())
     differing = sorted(
         key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
     )
@@ -173,16 +186,6 @@ def _locked(out: Path):
                 f"out={out} is in use by another process; wait for it or choose another folder."
             ) from None
         yield
-
-
-def _flat(tree, prefix=""):
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _leave(message, code):

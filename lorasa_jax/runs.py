@@ -76,6 +76,12 @@ def pretrained(config: Config) -> Checkpoint:
         raise ConfigError(
             f"init_from={config.init_from} is a checkpoint after the switch; give a step before it."
         )
+    first = phases.build_teams(config, clusters.read(path))[0].actor.scheme
+    if dict(first.banks) != dict(found.team.actor.scheme.banks):
+        raise ConfigError(
+            f"init_from={config.init_from} was pretrained with other banks of parameters than "
+            f"sharing={here.sharing['name']} begins with; choose a run that matches."
+        )
     return found
 
 
@@ -140,16 +146,17 @@ def require_adapters(checkpoint: Checkpoint, out: str | Path) -> None:
       ConfigError: the way of sharing has no LoRA phase, or the switch was still to come.
     """
     config = checkpoint.config
-    if config.sharing.get("rank") is None:
+    if checkpoint.team.actor.scheme.adapts:
+        return
+    if checkpoint.phase == len(config.phase_ends) - 1:
         raise ConfigError(
             f"{out} has no LoRA phase (sharing={config.sharing['name']}); give a run of ps_lora "
             "or seps_lora."
         )
-    if "adapters" not in checkpoint.team.actor.scheme.banks:
-        raise ConfigError(
-            f"{out} has no adapters yet at step {checkpoint.env_steps:,}; give a step after the "
-            f"switch, which comes at {config.switch_at:,} at the latest."
-        )
+    raise ConfigError(
+        f"{out} has no adapters yet at step {checkpoint.env_steps:,}; give a step after the "
+        f"switch, which comes at {config.switch_at:,} at the latest."
+    )
 
 
 def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ class Config:
     """One run, everything decided. Steps are joint environment steps.
 
     switch_at is where the second phase begins, or with a rule (switch_when) begins at the latest.
+    notes are what was decided for the user; words are those of the command line.
     """
 
     env: dict[str, Any]
@@ -105,6 +107,12 @@ class Config:
     out: str
     resume: bool
     notes: tuple[str, ...] = ()
+    words: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    @property
+    def command(self) -> str:
+        """The command line of this run, for a shell."""
+        return shlex.join(["python", "-m", "lorasa_jax.run", *self.words])
 
     @property
     def batch(self) -> int:
@@ -152,7 +160,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         tree = dataclasses.asdict(self)
-        del tree["notes"]
+        del tree["notes"], tree["words"]
         tree["keep_at"], tree["plugins"] = list(self.keep_at), list(self.plugins)
         return tree
 

@@ -72,3 +72,14 @@ def close(key, names):
 
 def listed(names):
     return ", ".join(names)
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """{`section.key`: value} of nested dictionaries."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = value
+    return found

@@ -37,6 +37,9 @@ def test_cells_of_tables_1_to_9():
     assert paper.cell("ant_4x2", "a2po", "nps")["epochs"] == 8
     assert paper.cell("smac_1c3s5z", "a2po", "ps_lora")["epochs"] == 3
     assert paper.cell("walker2d_3x2", "mappo", "seps_lora")["switch_at"] == 7_000_000
+    assert paper.cell("ant_4x2", "yours", "ps_lora") | {"loop": None, "two_stage": None} == (
+        paper.cell("ant_4x2", "mappo", "ps_lora") | {"loop": None, "two_stage": None}
+    )
     with pytest.raises(ConfigError, match="clustered"):
         paper.cell("halfcheetah_2x3", "mappo", "seps_lora")
 

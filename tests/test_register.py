@@ -8,7 +8,7 @@ import jax
 import pytest
 from omegaconf import OmegaConf
 
-from lorasa_jax import config, envs, phases
+from lorasa_jax import config, envs, phases, run
 from lorasa_jax.envs import games
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing
@@ -74,9 +74,15 @@ def test_a_way_of_sharing_has_keys_of_its_own(own):
     assert config.load(words).out != settings.out
     with pytest.raises(ConfigError, match=r"did you mean sharing\.teams"):
         config.load([*words, "sharing.team=3"])
+    raw = settings.to_dict()
+    del raw["sharing"]["teams"]  # a run from before the key
+    (team,) = phases.build_teams(config.resolve(OmegaConf.create(raw)))
+    assert team.actor.scheme.banks["net"].index == (0, 1, 0, 1)
+    sharing.register("clipped", sharing.TABLE["ps"].build, like="ps", options={"clip": None})
+    assert config.load(["sharing=clipped"]).sharing["clip"] is None  # not the paper's
 
 
-@pytest.mark.parametrize("key", ["rank", "name", "clusters", "a-b"])
+@pytest.mark.parametrize("key", ["rank", "name", "clusters", "a-b", "defaults"])
 def test_keys_that_would_be_mistaken_are_refused(own, key):
     with pytest.raises(ConfigError, match="cannot be a key of your way of sharing"):
         sharing.register("teams", sharing.TABLE["ps"].build, like="ps", options={key: 1})
@@ -143,6 +149,13 @@ def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
     words = ["env=specialisation_2", "sharing=ps"]
     plain, plugged = config.load(words), config.load([*words, "plugins=[quiet_module]"])
     assert plugged.plugins == ("quiet_module",) and plugged.out == plain.out
+    assert plugged.command == "python -m lorasa_jax.run " + " ".join(words) + (
+        " 'plugins=[quiet_module]'"
+    )
+    out = tmp_path / "run"
+    for settings, there in ((plain, []), (plugged, ["quiet_module"]), (plain, ["quiet_module"])):
+        run._claim(out, settings)  # what is given when a run goes on is what it names from then on
+        assert OmegaConf.load(out / "config.yaml").plugins == there
 
 
 def test_registering_again_replaces(own):

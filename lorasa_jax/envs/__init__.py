@@ -47,7 +47,7 @@ def register(name: str, build: Callable[..., Environment], options: dict | None 
     if any(family.canonical(name) is not None for family in _FAMILIES):
         raise ConfigError(f"the environment {name} exists already; give yours another name.")
     for word in (name, *options):
-        if not word.isidentifier() or word in ("agent_ids", "standardise"):
+        if not word.isidentifier() or word in ("agent_ids", "standardise", "defaults"):
             raise ConfigError(
                 f"{word!r} cannot be the name of an environment or of its options; choose another, "
                 "of letters, digits and underscores."

@@ -43,6 +43,12 @@ class Environment(Protocol):
     """A cooperative task for `num_agents` agents, one instance; `jax.vmap` makes many.
 
     `step` does not reset by itself. An episode is truncated only when it has lasted `max_steps`.
+    Agents that see less than others have their observations padded to `observation_size`.
+
+    What more an environment may have: `info["won"]` [] bool at an episode's end makes runs report
+    win rates; `film(states, path)` and `replay(states, rewards, path, *, title)` make
+    `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own.
+    Without a cell of the paper it takes Ant 4x2's optimisation and 25 environments for 12M steps.
     """
 
     num_agents: int

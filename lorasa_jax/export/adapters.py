@@ -31,10 +31,10 @@ def write(folder: Path, source: Source) -> list[dict]:
     """
     if "adapters" not in source.team.actor.scheme.banks:
         name = source.config.sharing["name"]
-        if source.config.lora_spec() is None:
+        if source.config.lora_spec() is None or source.team.actor.scheme.adapts:
             raise ConfigError(
-                f"format=adapters needs a run with adapters, and sharing={name} has none; choose "
-                "another format."
+                f"format=adapters needs a run with adapters as ps_lora makes them, and "
+                f"sharing={name} has none; choose another format."
             )
         raise ConfigError(
             f"step={source.step} lies in the pretraining of {source.out}, which has no adapters "

@@ -40,8 +40,9 @@ def rebuild(folder: str | Path) -> Rebuilt:
 
 
 def _team(folder, card):
-    plugins.load(card.get("plugins", []))
     options, action, network = dict(card["env"]), card["action"], card["network"]
+    if envs.canonical(options["name"]) is None:  # policies are merged: no way of sharing is needed
+        plugins.load(card.get("plugins", []))
     env = envs.make(options.pop("name"), **options)
     if action["kind"] == "discrete":
         distribution, space = Categorical(action["n"]), envs.Discrete(action["n"])

@@ -51,6 +51,11 @@ class Scheme(NamedTuple):
         return tuple(name for name, bank in self.banks.items() if bank.trained)
 
     @property
+    def adapts(self) -> bool:
+        """Whether what is trained is added to whole networks that are frozen, in a bank `net`."""
+        return "net" in self.banks and not self.banks["net"].trained
+
+    @property
     def agents_are_apart(self) -> bool:
         """Whether training one agent leaves all others as they are."""
         return all(
@@ -278,9 +283,10 @@ def register(
     """Adds a way of sharing of your own: from then on `sharing=name` is known like any other.
 
     like: the package's row whose phases, keys (such as `sharing.rank`) and numbers from the paper
-    it takes, such as ps_lora for a backbone that is frozen and adapted. Call a bank `adapters` only
-    if it holds what `lora.init_adapters` makes, which is what exports of adapters read. Registering
-    a name of yours again replaces it.
+    it takes, such as ps_lora for a backbone that is frozen and adapted; its first phase must be
+    that row's, so that both can start from one pretraining. Call a bank `adapters` only if it holds
+    what `lora.init_adapters` makes, which is what exports of adapters read; analysis takes a frozen
+    bank `net` for the backbone. Registering a name of yours again replaces it.
 
     options: keys of its own with their defaults, which `sharing.<key>=value` sets and `build` finds
     in `given.options`.
@@ -290,7 +296,7 @@ def register(
         of it.
     """
     rows = {row: named for row, named in TABLE.items() if named.like is None}
-    if name in rows or not name.isidentifier():
+    if name in (*rows, "defaults") or not name.isidentifier():
         raise ConfigError(
             f"{name!r} cannot be the name of your way of sharing; choose another, of letters, "
             "digits and underscores."
@@ -299,7 +305,7 @@ def register(
         raise ConfigError(f"like={like} is not known; choose one of {', '.join(rows)}.")
     options = dict(options or {})
     for key in options:
-        if key in ("name", *KEYS) or not key.isidentifier():
+        if key in ("name", "defaults", *KEYS) or not key.isidentifier():
             raise ConfigError(
                 f"{key!r} cannot be a key of your way of sharing; choose another, of letters, "
                 "digits and underscores."

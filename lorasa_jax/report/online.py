@@ -32,7 +32,7 @@ def require_account() -> None:
         import wandb_workspaces.reports.v2  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "wandb=true needs wandb-workspaces; give `pip install lorasa_jax[wandb-report]`."
+            'wandb=true needs wandb-workspaces; install it with pip install -e ".[wandb-report]".'
         ) from error
 
 

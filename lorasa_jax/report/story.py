@@ -149,7 +149,7 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
     return Behaviour(
         diversity.distance_matrix(distance, team, acting, seen, own_ids=own_ids),
         activations.activation_maps(team, acting, seen, own_ids=own_ids),
-        weights.norms(scheme, banks).delta if "adapters" in scheme.banks else None,
+        weights.norms(scheme, banks).delta if scheme.adapts else None,
     )
 
 

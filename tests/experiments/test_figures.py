@@ -1,8 +1,10 @@
 """Every figure's command at toy size, on a robot and on a map; what it writes is checked."""
 
 import itertools
+import json
 import os
 import re
+import shlex
 import signal
 
 import matplotlib
@@ -19,20 +21,24 @@ from experiments import (
     figure_8,
     figures_6_7,
     figures_9_20,
+    learning,
     tables_10_13,
     training,
 )
 from experiments.pictures import read_rows
 from experiments.training import Interrupted
-from lorasa_jax import reporting, runs
+from lorasa_jax import config as configuration
+from lorasa_jax import reporting, run, runs
 from lorasa_jax.analysis import curves, weights
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.policy import sharing as ways
 
 TINY = [
     "seeds=2", "total_steps=60", "switch_at=20", "network.kind=ff", "network.hidden=8",
     "algo.num_envs=2", "algo.rollout_length=10", "algo.epochs=1", "eval_episodes=1", "eval_every=1",
     "sharing.rank=2",
 ]  # fmt: skip
+SINGLE = ["sharing=ps", "total_steps=60", *TINY[3:-1]]
 ROBOT = ["env.engine=native", *TINY]
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -66,7 +72,7 @@ def lora(robot):
 def same_command(figure, arguments):
     """Whether CSV, PNG and SVG of a figure name the command that made them."""
     folder = cells.Path("results") / figure
-    command = " ".join([f"python -m experiments.{figure}", *arguments])
+    command = shlex.join(["python", "-m", f"experiments.{figure}", *arguments])
     for path in folder.glob("*.csv"):
         assert path.read_text().splitlines()[0] == f"# {command}", path
     pictures = sorted(folder.glob("*.png"))
@@ -113,7 +119,53 @@ def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
         for row in tables["figure_2_improvement"]
     }
     assert len(pairs) == 2
+    ends = {}  # of every seed: the mean of its last five evaluations, of which there are four
+    for row in rows:
+        ends.setdefault((row["sharing"], row["seed"]), []).append(float(row["return"]))
+    between = [np.mean(ends["ps_lora", seed]) - np.mean(ends["ps", seed]) for seed in "01"]
+    row = next(row for row in tables["figure_2_improvement"] if row["sharing"] == "ps_lora")
+    assert float(row["difference"]) == pytest.approx(np.mean(between))
+    low, high = float(row["difference_low"]), float(row["difference_high"])
+    assert min(between) - 1e-9 <= low <= np.mean(between) <= high <= max(between) + 1e-9
     assert pairs["ps", "PS+LoRA"] + pairs["ps_lora", "PS"] == pytest.approx(1.0)
+
+
+def test_figure_2_joins_runs_of_single_seeds(robot):
+    """What is drawn of runs that are given is what is drawn of their cells."""
+    folders = sorted(cells.Path("runs").glob("ant_4x2-mappo-ps*"))
+    figure_2.main([f"run={','.join(map(str, folders))}", "out=results/given"])
+    before, after = (
+        {
+            (row["sharing"], row["keys"], row["seed"], row["env_steps"]): row["return"]
+            for row in read_rows(cells.Path(f"results/{name}/figure_2.csv"))
+        }
+        for name in ("figure_2", "given")
+    )
+    assert before == after
+    summary = json.loads((folders[0] / "summary.json").read_text())
+    again = configuration.load(shlex.split(summary["command"])[3:])
+    assert again.out == str(folders[0]) and again == runs.configured(folders[0])
+    for seed in (7, 8):
+        run.execute(configuration.load(["env=probe_memory", *SINGLE, f"seed={seed}"]))
+    run.execute(configuration.load(["env=probe_memory", *SINGLE, "seed=7", "algo.clip=0.1"]))
+    folders = sorted(cells.Path("runs").glob("probe_memory-*"))
+    figure_2.main([f"run={','.join(map(str, folders))}", "out=results/given"])
+    table = read_rows(cells.Path("results/given/figure_2.csv"))
+    assert {(row["keys"], row["seed"]) for row in table} == {
+        ("algo.clip=0.2", "7"), ("algo.clip=0.2", "8"), ("algo.clip=0.1", "7"),
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="has a seed twice"):
+        figure_2.main([f"run={folders[0]},{folders[0]}"])
+
+
+def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(monkeypatch):
+    monkeypatch.setattr(ways, "TABLE", dict(ways.TABLE))
+    ways.register("teams", ways.TABLE["ps"].build, like="ps", options={"k": 2})
+    arguments = ["cells=ant_4x2/mappo/ps+teams+ps_lora", *ROBOT, "sharing.k=5"]
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    planned = {one.cell.sharing: one.config.sharing for one in training.plan(request)}
+    assert planned["teams"]["k"] == 5 and planned["ps_lora"]["rank"] == 2
+    assert "k" not in planned["ps"] and "k" not in planned["ps_lora"]
 
 
 def test_adapters_begin_from_the_shared_run(robot, lora):
@@ -352,8 +404,10 @@ def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):
 def test_commands_are_told_instead(place, capsys):
     figure_2.main(["cells=ant_4x2/mappo/ps+ps_lora", "show=commands", *TINY, "seed=5"])
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(1) == "# when those have finished:"
     assert len(lines) == 2 and all(x.startswith("python -m lorasa_jax.run env=") for x in lines)
-    assert "keep_at=[20]" in lines[0] and "init_from=runs/" in lines[1] and "@20" in lines[1]
+    assert "keep_at=[20]" in shlex.split(lines[0])
+    assert "init_from=runs/" in lines[1] and "@20" in lines[1]
     assert not any("seed5" in path.name for path in cells.Path("runs").iterdir())
 
 
@@ -370,6 +424,7 @@ def test_commands_are_told_instead(place, capsys):
         (figure_4.main, ["placements=middle"], "placements=middle is not known"),
         (figure_8.main, ["run=nowhere"], "holds no run"),
         (figure_3.main, ["measure=maybe"], "true or false"),
+        (figure_3.main, ["show=commands"], "drop show=commands"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(place, main, arguments, words):

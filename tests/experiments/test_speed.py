@@ -21,22 +21,21 @@ def test_tables_hold_what_was_measured():
            "share_of_floor": 0.7}  # fmt: skip
     result = {
         "command": "python -m experiments.speed", "device": "cpu", "matrix_gflops": 400.0,
-        "product_seconds": 0.4, "peak_memory_gib": 1.0,
+        "product_seconds": {"epoch": 0.05, "play": 0.02}, "peak_memory_gib": 1.0,
         "engine": {"25": {"raw": 13000.0, "jitted": 12000.0}},
         "schemes": {"ps": row},
     }  # fmt: skip
     text = speed.markdown(result)
     assert "| 25 | 13,000 | 12,000 | 92% |" in text
     assert "| ps | 1.0 | 0.800 | 0.300 | 0.500 | 5,000 | 9,000 | 56% | 70% |" in text
-    assert "an update's own products 0.400 s" in text
+    assert "own take 0.050 s an epoch and 0.020 s a rollout" in text
 
 
 def test_products_alone_take_less_than_the_update_that_holds_them():
     words = ["env=probe_memory", "algo.num_envs=64", "algo.rollout_length=40", "total_steps=25600"]
-    config = configuration.load([*words, "algo.chunk_length=10"])
-    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)
-    products = speed.product_seconds(team, hp, config.algo.num_envs, blocks=2)
-    assert 0 < products < speed.scheme_rows(words, "ps")["update"]
+    team = phases.build_teams(configuration.load(words))[0]
+    products, row = speed.product_seconds(team, 40, 64), speed.scheme_rows(words, "ps")
+    assert 0 < row["epochs"] * products["epoch"] + products["play"] < row["update"]
 
 
 def test_speed_refuses_what_has_no_engine(monkeypatch, capsys):

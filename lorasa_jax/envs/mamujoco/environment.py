@@ -74,6 +74,11 @@ class MultiAgentMujoco:
     sizes, ranges and pictures.
     """
 
+    @property
+    def engine(self) -> str:
+        """The physics engine's name: what `auto` has become."""
+        return self.stepper.name
+
     def __init__(
         self,
         robot: Robot,

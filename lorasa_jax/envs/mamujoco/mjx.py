@@ -25,6 +25,8 @@ class MjxStepper:
     Models that ask for the PGS solver (the humanoids) run with Newton here, which MJX has.
     """
 
+    name = "mjx"
+
     def __init__(self, model: mujoco.MjModel, frame_skip: int, derived: tuple[str, ...] = ()):
         # The solver stops at its tolerance, which all robots reach within these bounds.
         model.opt.iterations = 8
@@ -74,6 +76,7 @@ class WarpStepper(MjxStepper):
       ConfigError: warp is not installed, there is no CUDA device, or the task needs contact forces.
     """
 
+    name = "warp"
     most_robots = 4096
 
     def _prepare(self, model):

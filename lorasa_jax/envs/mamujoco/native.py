@@ -25,6 +25,8 @@ class NativeStepper:
     reorder or drop it. It uses numpy only: calling jax from a callback can deadlock.
     """
 
+    name = "native"
+
     def __init__(
         self,
         model: mujoco.MjModel,

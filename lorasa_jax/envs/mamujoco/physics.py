@@ -28,8 +28,10 @@ class Stepper(Protocol):
     `derived` are MuJoCo's own fields by name, in their own shapes, such as xpos [body, 3]. After
     a step they are those of its last internal evaluation, as MuJoCo leaves them, not of the
     returned qpos: the rewards of Gym's tasks use them so. `forward` gives those of a state at
-    rest; contact forces are zeros there.
+    rest; contact forces are zeros there. name is the engine's, as `env.engine` spells it.
     """
+
+    name: str
 
     def step(
         self, physics: PhysState, ctrl: chex.Array
