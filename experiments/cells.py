@@ -20,7 +20,7 @@ from pathlib import Path
 from lorasa_jax import plugins
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing
-from lorasa_jax.schema import ALGOS as KNOWN_ALGOS
+from lorasa_jax.schema import algo_names
 from lorasa_jax.values import close, whole
 
 SCHEMES = ("ps", "nps", "seps", "mtl", "ps_lora", "seps_lora")
@@ -107,7 +107,7 @@ def _cells(text, default):
         raise ConfigError(
             f"cells={text} is not of the form ENV/ALGO/SHARING, such as ant_4x2/mappo."
         )
-    algos = _chosen(places, 1, "algo", tuple(KNOWN_ALGOS))
+    algos = _chosen(places, 1, "algo", algo_names())
     schemes = _chosen(places, 2, "sharing", tuple(sharing.TABLE))
     found = []
     for env in places[0].split("+"):

@@ -26,7 +26,7 @@ from lorasa_jax import config as configuration
 from lorasa_jax import envs, phases
 from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn.algorithms import UPDATES
+from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.policy import sharing
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import RecurrentNetwork
@@ -136,7 +136,7 @@ def panel(request, built) -> list[dict]:
         progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
         state = jax.tree.map(lambda x: x[0], progress.state)
         hp, team = phases.hyperparameters(config), teams[-1]
-        updates[cell] = resources.updating(state, team, hp, UPDATES[config.algo.name])
+        updates[cell] = resources.updating(state, team, hp, update_of(config.algo))
         merged = team.actor.scheme.weights(state.actor.banks)
         steps[cell] = resources.acting(team, merged, batch)
     seconds = resources.median_seconds({c: m.call for c, m in updates.items()}, turns)

@@ -17,6 +17,7 @@ from lorasa_jax import config as configuration
 from lorasa_jax import run
 from lorasa_jax.config import Config
 from lorasa_jax.policy import sharing
+from lorasa_jax.schema import algo_names, algo_type
 
 # Keys that only a second phase knows.
 _SECOND = ("switch_at", "switch_when", "switch_threshold", "switch_patience", "switch_margin")
@@ -96,6 +97,11 @@ def _applies(word, cell):
     named = sharing.TABLE[cell.sharing]
     if key in _SECOND or key.startswith("pretrain."):
         return named.phases > 1
+    if key.startswith("algo."):
+        fields = {field.name for field in dataclasses.fields(algo_type(cell.algo))}
+        others = map(algo_type, algo_names())
+        known = {field.name for kind in others for field in dataclasses.fields(kind)}
+        return key.removeprefix("algo.") in fields or key.removeprefix("algo.") not in known
     if key == "sharing.clusters":
         return named.clustered
     option = key.removeprefix("sharing.")

@@ -12,8 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import checks, overrides, paper, plugins
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import algorithms
 from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.schema import ALGOS, LATER, Config, Network, Pretrain, place
+from lorasa_jax.schema import (
+    LATER,
+    Config,
+    Network,
+    Pretrain,
+    algo_names,
+    algo_type,
+    place,
+)
 from lorasa_jax.values import number, truth, typed, whole
 
 
@@ -49,7 +58,8 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
         section.setdefault(key, before)
     checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
     like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
-    cell = paper.cell(tree["env"]["name"], algo["name"], like)
+    checks.one_of(algo["name"], "algo", algo_names())
+    cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), like)
     pretrain = _pretrain(tree, algo, sharing["name"])
     own = sharing_table.TABLE[sharing["name"]].options
     for section in (tree, algo, sharing, network):
@@ -68,7 +78,7 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     threshold = tree["switch_threshold"]
     config = Config(
         env=tree["env"],
-        algo=typed(ALGOS[algo["name"]], algo, "algo."),
+        algo=typed(algo_type(algo["name"]), algo, "algo."),
         pretrain=pretrain,
         sharing=sharing,
         critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),
@@ -118,7 +128,7 @@ def _pretrain(tree, algo, sharing):
                     "not have; drop it or choose ps_lora."
                 )
         return None
-    cell = paper.cell(tree["env"]["name"], algo["name"], first)
+    cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), first)
     filled = {
         key: next(x for x in (given.get(key), algo[key], cell[key]) if x is not None)
         for key in (field.name for field in dataclasses.fields(Pretrain))

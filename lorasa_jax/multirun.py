@@ -30,6 +30,7 @@ from omegaconf import DictConfig
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, plugins, run
 from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax.learn import algorithms
 from lorasa_jax.overrides import GROUPS, register, sentence, spelled
 from lorasa_jax.policy import sharing
 from lorasa_jax.values import listed
@@ -79,7 +80,8 @@ def batch(overrides: list[str]) -> int:
     plugins.load(plugins.named(overrides))
     overrides = [*OURS.get(launcher, ()), *map(_spelled, overrides)]
     register()
-    task = functools.partial(job, (envs.registered(), sharing.registered()))
+    own = envs.registered(), sharing.registered(), algorithms.registered()
+    task = functools.partial(job, own)
     try:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
@@ -174,12 +176,15 @@ def _check(jobs):
 def job(own, raw: DictConfig) -> Outcome:
     """One run of a batch, in whatever process the launcher calls it.
 
-    own: environments and ways of sharing from outside the package, which a new process lacks.
+    own: environments, ways of sharing and algorithms from outside the package, which a new process
+    lacks.
     """
     for name, made in own[0].items():
         envs.register(name, made.build, made.OPTIONS)
     for name, named in own[1].items():
         sharing.register(name, named.build, like=named.like, options=named.options)
+    for name, algo in own[2].items():
+        algorithms.register(name, algo.update, like=algo.like, options=algo.options)
     config = configuration.resolve(raw, batch=True)
     words = [word for word in HydraConfig.get().overrides.task if not word.startswith("out=")]
     config = dataclasses.replace(config, words=(*words, f"out={config.out}"))

@@ -8,24 +8,27 @@ from hydra.errors import HydraException
 
 from lorasa_jax import envs
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import algorithms
 from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.schema import ALGOS, Config, Network, Pretrain
+from lorasa_jax.schema import Config, Network, Pretrain, algo_names, algo_type
 from lorasa_jax.values import close, listed
 
 GROUPS = {
     "env": envs.names,
-    "algo": lambda: tuple(ALGOS),
+    "algo": algo_names,
     "sharing": lambda: tuple(sharing_table.TABLE),
     "logger": lambda: ("local", "wandb"),
 }
 
 
 def register(*more: str) -> None:
-    """Makes every environment, `more`, and every own way of sharing a choice of Hydra's groups."""
+    """Makes every environment, `more`, and all that was registered a choice of Hydra's groups."""
     store = ConfigStore.instance()
-    for name, row in sharing_table.registered().items():
-        node = {"defaults": [row.like, "_self_"], "name": name, **row.options}
-        store.store(group="sharing", name=name, node=node)
+    registered = {"sharing": sharing_table.registered(), "algo": algorithms.registered()}
+    for group, rows in registered.items():
+        for name, row in rows.items():
+            node = {"defaults": [row.like, "_self_"], "name": name, **row.options}
+            store.store(group=group, name=name, node=node)
     for name in (*envs.names(), *more):
         node = {"name": name, "agent_ids": True, "standardise": False, **envs.options(name)}
         store.store(group="env", name=name, node=node)
@@ -76,7 +79,8 @@ def sentence(error: HydraException, overrides: list[str]) -> str:
 
 def _known():
     raw = {field.name for field in dataclasses.fields(Config)} - {"notes", "words"}
-    raw |= {f"algo.{field.name}" for kind in ALGOS.values() for field in dataclasses.fields(kind)}
+    kinds = map(algo_type, algo_names())
+    raw |= {f"algo.{field.name}" for kind in kinds for field in dataclasses.fields(kind)}
     raw |= {f"pretrain.{field.name}" for field in dataclasses.fields(Pretrain)}
     raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}
     raw |= {f"sharing.{key}" for key in sharing_table.KEYS}

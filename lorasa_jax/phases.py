@@ -14,7 +14,7 @@ from lorasa_jax.config import Config
 from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import devices, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
-from lorasa_jax.learn.algorithms import UPDATES
+from lorasa_jax.learn.algorithms import UPDATES, update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
@@ -124,7 +124,7 @@ def begin(config: Config, team_: Team) -> Progress:
 
     def one(seed):
         state = start(seed, team_, hp)
-        update = UPDATES[config.algo.name]
+        update = update_of(config.algo)
         _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
         zero = jnp.zeros(())
         watched = (*report, "actor parameters", "critic parameters")
@@ -226,7 +226,7 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
 
     def run(progress, n):
         own = devices.share(hp, config.devices)
-        return advance(progress, n, team_, own, UPDATES[config.algo.name])
+        return advance(progress, n, team_, own, update_of(config.algo))
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)

@@ -1,4 +1,4 @@
-"""Modules of yours that register environments and ways of sharing: `plugins=[my_env,my_scheme]`.
+"""Modules of yours that register environments, ways of sharing, algorithms: `plugins=[mine]`.
 
 They are named in a run's configuration, so that what reads the run (evaluation, export, report,
 figures of `run=`) imports them by itself; the command that continues a run names them again.

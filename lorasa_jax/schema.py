@@ -1,11 +1,13 @@
 """What a run's configuration holds, as types, and which parts of it decide the results."""
 
 import dataclasses
+import functools
 import json
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from lorasa_jax.learn import algorithms
 from lorasa_jax.policy.lora import LoraSpec
 
 
@@ -51,6 +53,25 @@ class Sequential(Algo):
 
 
 ALGOS = {"mappo": Mappo, "a2po": Sequential, "happo": Sequential}
+
+
+def algo_names() -> tuple[str, ...]:
+    """Every algorithm, registered ones too."""
+    return (*ALGOS, *algorithms.registered())
+
+
+def algo_type(name: str) -> type[Algo]:
+    """What an algorithm's keys are; a registered one has its model's and its own."""
+    own = algorithms.registered().get(name)
+    if own is None:
+        return ALGOS[name]
+    return _extended(own.like, tuple((key, type(value)) for key, value in own.options.items()))
+
+
+@functools.cache
+def _extended(like, fields):
+    model = ALGOS[like]
+    return dataclasses.make_dataclass(model.__name__, fields, bases=(model,), frozen=True)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Environments and ways of sharing from outside the package."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from lorasa_jax import config, envs, phases, run
 from lorasa_jax.envs import games
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import algorithms, mappo
 from lorasa_jax.policy import sharing
 
 
@@ -22,6 +24,7 @@ def game(agents=2):
 def own(monkeypatch):
     """An environment and a way of sharing, forgotten afterwards."""
     monkeypatch.setattr(envs, "_OWN", {})
+    monkeypatch.setattr(algorithms, "_OWN", {})
     monkeypatch.setattr(sharing, "TABLE", dict(sharing.TABLE))
     envs.register("own_game", game, {"agents": 2})
     sharing.register("own_lora", sharing.TABLE["ps_lora"].build, like="ps_lora")
@@ -88,9 +91,52 @@ def test_keys_that_would_be_mistaken_are_refused(own, key):
         sharing.register("teams", sharing.TABLE["ps"].build, like="ps", options={key: 1})
 
 
+def narrower(state, team, hp, *, by, off=False):
+    return mappo.update(state, team, hp if off else hp._replace(clip=hp.clip / by))
+
+
+def test_an_algorithm_takes_keys_and_numbers_of_its_model(own):
+    algorithms.register("narrower", narrower, like="mappo", options={"by": 2.0, "off": False})
+    words = ["env=specialisation_2", "total_steps=8000", "sharing=ps"]
+    ours = config.load([*words, "algo=narrower", "algo.by=4", "algo.minibatches=2"])
+    theirs = config.load([*words, "algo=mappo", "algo.minibatches=2"])
+    added = {"name": "narrower", "by": 4.0, "off": False}
+    assert dataclasses.asdict(ours.algo) == {**dataclasses.asdict(theirs.algo), **added}
+    assert config.resolve(OmegaConf.create(ours.to_dict())).algo == ours.algo
+    update = algorithms.update_of(ours.algo)
+    assert (update.func, update.keywords) == (narrower, {"by": 4.0, "off": False})
+    assert config.load([*words, "algo=narrower"]).out != ours.out
+    sequential = config.load(["env=ant_4x2", "algo=a2po"]).algo
+    algorithms.register("narrower", narrower, like="a2po", options={"by": 2.0})
+    like = config.load(["env=ant_4x2", "algo=narrower"]).algo
+    assert (like.epochs, like.loop, like.trace) == (
+        sequential.epochs, sequential.loop, sequential.trace,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"did you mean algo\.by"):
+        config.load(["env=ant_4x2", "algo=narrower", "algo.b=3"])
+    with pytest.raises(ConfigError, match=r"algo\.by=wide must be a finite number"):
+        config.load(["env=ant_4x2", "algo=narrower", "algo.by=wide"])
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "options", "told"),
+    [
+        ("mappo", "mappo", {}, "cannot be the name of your algorithm"),
+        ("a-b", "mappo", {}, "cannot be the name of your algorithm"),
+        ("own", "ppo", {}, "like=ppo is not known; choose one of mappo"),
+        ("own", "mappo", {"name": 1}, "cannot be a key of your algorithm"),
+        ("own", "mappo", {"sizes": [1]}, r"algo\.sizes=\[1\] must be a number"),
+    ],
+)
+def test_algorithms_that_would_be_mistaken_are_refused(own, name, like, options, told):
+    with pytest.raises(ConfigError, match=told):
+        algorithms.register(name, narrower, like=like, options=options)
+
+
 PLUGIN = """
 from lorasa_jax import envs
 from lorasa_jax.envs import games
+from lorasa_jax.learn import algorithms, mappo
 from lorasa_jax.policy import sharing
 
 def game(agents=2):
@@ -98,6 +144,11 @@ def game(agents=2):
 
 envs.register("plugged_game", game, {"agents": 2})
 sharing.register("plugged_lora", sharing.TABLE["ps_lora"].build, like="ps_lora", options={"x": 1})
+
+def narrower(state, team, hp, *, by):
+    return mappo.update(state, team, hp._replace(clip=hp.clip / by))
+
+algorithms.register("narrower", narrower, like="mappo", options={"by": 2.0})
 """
 
 
@@ -112,6 +163,7 @@ def test_commands_import_the_modules_that_a_run_names(tmp_path):
     (tmp_path / "plugged.py").write_text(PLUGIN)
     words = [
         "plugins=[plugged]", "env=plugged_game", "sharing=plugged_lora", "sharing.x=2",
+        "algo=narrower",
         "algo.num_envs=4", "algo.rollout_length=20", "network.hidden=8", "total_steps=160",
     ]  # fmt: skip
     done = command("run", *words, "out=run", cwd=tmp_path)

@@ -166,6 +166,10 @@ def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(monke
     planned = {one.cell.sharing: one.config.sharing for one in training.plan(request)}
     assert planned["teams"]["k"] == 5 and planned["ps_lora"]["rank"] == 2
     assert "k" not in planned["ps"] and "k" not in planned["ps_lora"]
+    arguments = ["cells=ant_4x2/mappo+a2po/ps", *ROBOT, "algo.minibatches=2", "algo.trace=none"]
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    algos = [one.config.algo for one in training.plan(request)]
+    assert (algos[0].minibatches, algos[1].trace) == (2, "none")
 
 
 def test_adapters_begin_from_the_shared_run(robot, lora):
