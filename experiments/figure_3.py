@@ -21,7 +21,7 @@ import os
 
 import jax
 
-from experiments import cells, command, pictures
+from experiments import cells, command, pictures, training
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, phases
 from lorasa_jax.analysis import resources
@@ -71,7 +71,7 @@ def build(request, cell):
     """(configuration, teams) of a cell."""
     words = [f"env={cell.env}", f"algo={cell.algo}", f"sharing={cell.sharing}"]
     words += ["network.log_std=vector"] * (not any("log_std" in key for key in request.keys))
-    words += request.keys
+    words += [word for word in request.keys if training.applies(word, cell)]
     config = configuration.load(words)
     groups = None
     if sharing.TABLE[cell.sharing].clustered:

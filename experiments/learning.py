@@ -12,6 +12,7 @@ from lorasa_jax import reporting, runs
 from lorasa_jax.analysis import curves
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.replay.scene import palette
 from lorasa_jax.values import flat, listed, whole
 
 RESAMPLES = 2000
@@ -22,7 +23,7 @@ OWN = {"run": "", "last": "5"}
 class Learned(NamedTuple):
     """A cell's evaluations: steps [step], returns and, on maps, shares of wins [seed, step].
 
-    switch is the step at which adapters began, None where there are none.
+    switch is the step at which adapters began, None where there are none or seeds differ in it.
     """
 
     cell: Cell
@@ -42,6 +43,7 @@ def of(request: Request) -> list[Learned] | None:
 
     Cells are trained where need be. None where only commands were asked for.
     """
+    whole(request.own["last"], "last")
     if request.own["run"]:
         return given([Path(path) for path in request.own["run"].split(",")])
     trainings = training.ready(request)
@@ -84,7 +86,9 @@ def given(folders: Sequence[Path]) -> list[Learned]:
             )
         wins = None if parts[0].wins is None else np.concatenate([part.wins for part in parts])
         returns = np.concatenate([part.returns for part in parts])
-        found.append(parts[0]._replace(seeds=tuple(seeds), returns=returns, wins=wins))
+        switches = {part.switch for part in parts}
+        switch = switches.pop() if len(switches) == 1 else None
+        found.append(Learned(parts[0].cell, tuple(seeds), parts[0].steps, returns, wins, switch))
     return found
 
 
@@ -106,14 +110,18 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
     """The evaluations of a finished run, and before its start those of the run it began from.
 
     Raises:
-      ConfigError: the seeds were not evaluated at the same steps, as in a damaged file.
+      ConfigError: the seeds were not evaluated at the same steps, as in a damaged file, or the
+        run that it began from is gone.
     """
     rows = reporting.read_metrics(out)
     if config.init_from is not None:
         path, _, step = config.init_from.rpartition("@")
-        rows = [row for row in reporting.read_metrics(path) if row["env_steps"] <= int(step)] + [
-            row for row in rows if row["env_steps"] > int(step)
-        ]
+        seeds = dict(zip(runs.configured(path).seeds, config.seeds, strict=True))
+        rows = [
+            {**row, "seed": seeds[row["seed"]]}
+            for row in reporting.read_metrics(path)
+            if row["env_steps"] <= int(step)
+        ] + [row for row in rows if row["env_steps"] > int(step)]
     table: dict[int, dict[int, dict]] = {seed: {} for seed in config.seeds}
     for row in rows:
         table[row["seed"]][row["env_steps"]] = row
@@ -260,6 +268,14 @@ def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=Non
     axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
 
 
+def colours_of(learned: Sequence[Learned]) -> dict:
+    """{label: colour}: a way of sharing's own, or where one of them has several, all different."""
+    labels = {label(one): one.cell.sharing for one in learned}
+    if len(set(labels.values())) == len(labels):
+        return {name: pictures.colour_of(scheme) for name, scheme in labels.items()}
+    return dict(zip(labels, palette(len(labels)), strict=True))
+
+
 def panels(learned: Sequence[Learned]) -> tuple[list[str], list[str]]:
     """(algorithms, environments) in the order in which cells name them: rows and columns."""
     cells = [one.cell for one in learned]
@@ -272,6 +288,7 @@ def figure_of(
 ) -> list[Path]:
     """Draws a panel per algorithm and environment, and writes all tables; returns the paths."""
     algos, envs = panels(learned)
+    colours = colours_of(learned)
     drawn, axes = pictures.figure(len(algos), len(envs))
     tables: tuple[list, list] = ([], [])
     for (i, algo), (j, env) in ((a, b) for a in enumerate(algos) for b in enumerate(envs)):
@@ -281,7 +298,7 @@ def figure_of(
             panel.set_axis_off()
             continue
         shown = metric or metric_of(here)
-        draw(panel, here, shown)
+        draw(panel, here, shown, colours=[colours[label(one)] for one in here])
         panel.set_title(f"{env}, {algo.upper()}")
         panel.set_xlabel("environment steps")
         panel.set_ylabel("win rate" if shown == "win_rate" else "episode return")
@@ -295,13 +312,9 @@ def figure_of(
         for panel in axes.flat
         for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    drawn.legend(
-        handles.values(),
-        handles,
-        loc="outside lower center",
-        ncols=min(len(handles), 6),
-        fontsize=8,
-    )
+    entry = 0.5 + 0.065 * max(map(len, handles))  # inches that the longest one takes
+    columns = min(len(handles), 6, max(1, int(drawn.get_figwidth() / entry)))
+    drawn.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
     paths = [
         pictures.write_rows(request, runs_table(learned)),
         pictures.write_rows(request, tables[0], f"{request.figure}_summary"),

@@ -16,6 +16,7 @@ from experiments.cells import Cell, Request
 from lorasa_jax import config as configuration
 from lorasa_jax import run
 from lorasa_jax.config import Config
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.policy import sharing
 from lorasa_jax.schema import algo_names, algo_type
 
@@ -47,6 +48,9 @@ class Training:
 def plan(request_: Request, cells: tuple[Cell, ...] | None = None) -> list[Training]:
     """The runs of a figure, in an order in which each finds the checkpoint that it begins from."""
     cells = request_.cells if cells is None else cells
+    for word in request_.keys:
+        if word.startswith("algo.") and not any(applies(word, cell) for cell in cells):
+            raise ConfigError(f"{_key(word)} is not a key of any of the figure's cells; remove it.")
     trainings = [_training(request_, cell) for cell in cells]
     trainings.sort(key=lambda training: training.config.switch_at is not None)
     planned: list[Training] = []
@@ -83,7 +87,7 @@ def _begins(training):
 def _training(request_, cell):
     words = [f"env={cell.env}", f"algo={cell.algo}", f"sharing={cell.sharing}"]
     own = {_key(word) for word in cell.keys}
-    words += [word for word in request_.keys if _applies(word, cell) and _key(word) not in own]
+    words += [word for word in request_.keys if applies(word, cell) and _key(word) not in own]
     return _load(request_, cell, [*words, *cell.keys, f"num_seeds={request_.seeds}"])
 
 
@@ -91,8 +95,11 @@ def _key(word):
     return word.lstrip("+").partition("=")[0]
 
 
-def _applies(word, cell):
-    """Whether a key means something to a cell: a second phase's keys need one."""
+def applies(word: str, cell: Cell) -> bool:
+    """Whether a key means something to a cell: a second phase's keys need one.
+
+    A key that nobody knows applies, and is refused with its run.
+    """
     key = _key(word)
     named = sharing.TABLE[cell.sharing]
     if key in _SECOND or key.startswith("pretrain."):
@@ -105,7 +112,7 @@ def _applies(word, cell):
     if key == "sharing.clusters":
         return named.clustered
     option = key.removeprefix("sharing.")
-    if any(option in row.options for row in sharing.registered().values()):
+    if option != key and any(option in row.options for row in sharing.registered().values()):
         return option in named.options
     return not key.startswith("sharing.") or named.phases > 1
 

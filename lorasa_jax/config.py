@@ -59,6 +59,9 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
     like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
     checks.one_of(algo["name"], "algo", algo_names())
+    own_algo = algorithms.own_keys(algo["name"])
+    for key, default in own_algo.items():
+        algo.setdefault(key, default)  # a run from before the key
     cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), like)
     pretrain = _pretrain(tree, algo, sharing["name"])
     own = sharing_table.TABLE[sharing["name"]].options
@@ -78,7 +81,7 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     threshold = tree["switch_threshold"]
     config = Config(
         env=tree["env"],
-        algo=typed(algo_type(algo["name"]), algo, "algo."),
+        algo=typed(algo_type(algo["name"]), algo, "algo.", free=own_algo),
         pretrain=pretrain,
         sharing=sharing,
         critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),

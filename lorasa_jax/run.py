@@ -80,6 +80,7 @@ def execute(config: Config) -> dict | None:
     out = Path(config.out)
     _claim(out, config)
     with _locked(out):
+        _rename_plugins(out, config)
         done = out / reporting.SUMMARY
         if done.exists():
             summary = json.loads(done.read_text())
@@ -98,9 +99,8 @@ def execute(config: Config) -> dict | None:
                 run = train.Run(config, teams, reporter, start)
                 if not run():
                     return None
-                engine = getattr(teams[-1].env, "engine", None)
                 counts = run.parameter_counts()
-                summary = reporting.summarise(config, run.seconds, counts, engine)
+                summary = reporting.summarise(config, run.seconds, counts, _engine(teams[-1].env))
                 reporter.finished(summary)
             except OSError as error:
                 raise TrainingError(
@@ -108,6 +108,11 @@ def execute(config: Config) -> dict | None:
                     "kept: mend that and run the same command again."
                 ) from error
             return summary
+
+
+def _engine(env):
+    engine = getattr(env, "engine", None)
+    return engine if isinstance(engine, str) else None
 
 
 def _inherited(config):
@@ -129,22 +134,24 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 
 def _claim(out: Path, config: Config) -> None:
-    """Writes the configuration to a new directory, or compares it with the one there.
-
-    Plugins that are given now take the place of those there: their modules may have moved.
-    """
+    """Writes the configuration to a new directory, or compares it with the one there."""
     from lorasa_jax.reporting import write_whole
 
-    path, plugins_ = out / CONFIG, list(config.plugins)
     try:
         if not begun(out, config):
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(path, OmegaConf.to_yaml(config.to_dict()))
-        elif plugins_ and OmegaConf.load(path).get("plugins") != plugins_:
-            there = OmegaConf.to_container(OmegaConf.load(path))
-            write_whole(path, OmegaConf.to_yaml(there | {"plugins": plugins_}))
+            write_whole(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
+
+
+def _rename_plugins(out: Path, config: Config) -> None:
+    """Plugins that are given now take the place of those there: their modules may have moved."""
+    from lorasa_jax.reporting import write_whole
+
+    there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
+    if config.plugins and there.get("plugins") != list(config.plugins):
+        write_whole(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
 
 
 def begun(out: Path, config: Config) -> bool:

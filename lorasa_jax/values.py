@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 
 from lorasa_jax.errors import ConfigError
 
@@ -19,16 +20,22 @@ def pairs(arguments: list[str], names: list[str]) -> dict[str, str]:
     return chosen
 
 
-def typed(kind, section, prefix):
-    """A dataclass from a dictionary, every value converted without rounding."""
+def typed(kind, section, prefix, free=()):
+    """A dataclass from a dictionary, every value converted without rounding.
+
+    Whole numbers are at least 1, those of the keys in `free` any.
+    """
     names = [field.name for field in dataclasses.fields(kind)]
     unknown = [key for key in section if key not in names]
     if unknown:
         raise ConfigError(f"unknown key {prefix}{unknown[0]}; {close(unknown[0], names)}")
+    any_whole = functools.partial(whole, least=-float("inf"))
     convert = {int: whole, float: number, bool: truth, str: lambda value, key: str(value)}
     return kind(
         **{
-            field.name: convert[field.type](section[field.name], prefix + field.name)
+            field.name: (
+                any_whole if field.type is int and field.name in free else convert[field.type]
+            )(section[field.name], prefix + field.name)
             for field in dataclasses.fields(kind)
         }
     )

@@ -91,20 +91,26 @@ def test_keys_that_would_be_mistaken_are_refused(own, key):
         sharing.register("teams", sharing.TABLE["ps"].build, like="ps", options={key: 1})
 
 
-def narrower(state, team, hp, *, by, off=False):
+def narrower(state, team, hp, *, by, off=False, late=0):
     return mappo.update(state, team, hp if off else hp._replace(clip=hp.clip / by))
 
 
 def test_an_algorithm_takes_keys_and_numbers_of_its_model(own):
-    algorithms.register("narrower", narrower, like="mappo", options={"by": 2.0, "off": False})
+    algorithms.register(
+        "narrower", narrower, like="mappo", options={"by": 2.0, "off": False, "late": 0}
+    )
     words = ["env=specialisation_2", "total_steps=8000", "sharing=ps"]
     ours = config.load([*words, "algo=narrower", "algo.by=4", "algo.minibatches=2"])
     theirs = config.load([*words, "algo=mappo", "algo.minibatches=2"])
-    added = {"name": "narrower", "by": 4.0, "off": False}
+    added = {"name": "narrower", "by": 4.0, "off": False, "late": 0}
     assert dataclasses.asdict(ours.algo) == {**dataclasses.asdict(theirs.algo), **added}
-    assert config.resolve(OmegaConf.create(ours.to_dict())).algo == ours.algo
+    raw = OmegaConf.create(ours.to_dict())
+    del raw.algo.late  # a run from before the key
+    assert config.resolve(raw).algo == ours.algo
     update = algorithms.update_of(ours.algo)
-    assert (update.func, update.keywords) == (narrower, {"by": 4.0, "off": False})
+    assert (update.func, update.keywords) == (
+        narrower, {"by": 4.0, "off": False, "late": 0},
+    )  # fmt: skip
     assert config.load([*words, "algo=narrower"]).out != ours.out
     sequential = config.load(["env=ant_4x2", "algo=a2po"]).algo
     algorithms.register("narrower", narrower, like="a2po", options={"by": 2.0})
@@ -125,6 +131,9 @@ def test_an_algorithm_takes_keys_and_numbers_of_its_model(own):
         ("a-b", "mappo", {}, "cannot be the name of your algorithm"),
         ("own", "ppo", {}, "like=ppo is not known; choose one of mappo"),
         ("own", "mappo", {"name": 1}, "cannot be a key of your algorithm"),
+        ("own", "mappo", {"clip": 0.1}, "cannot be a key of your algorithm"),
+        ("own", "mappo", {"lambda": 0.1}, "cannot be a key of your algorithm"),
+        ("own", "mappo", {"far": float("inf")}, r"algo\.far=inf must be a number"),
         ("own", "mappo", {"sizes": [1]}, r"algo\.sizes=\[1\] must be a number"),
     ],
 )
@@ -206,7 +215,10 @@ def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
     )
     out = tmp_path / "run"
     for settings, there in ((plain, []), (plugged, ["quiet_module"]), (plain, ["quiet_module"])):
-        run._claim(out, settings)  # what is given when a run goes on is what it names from then on
+        run._claim(out, settings)
+        run._rename_plugins(
+            out, settings
+        )  # what is given when a run goes on is what it names from then on
         assert OmegaConf.load(out / "config.yaml").plugins == there
 
 

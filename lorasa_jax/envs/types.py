@@ -47,7 +47,8 @@ class Environment(Protocol):
 
     What more an environment may have: `info["won"]` [] bool at an episode's end makes runs report
     win rates; `film(states, path)` and `replay(states, rewards, path, *, title)` make
-    `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own.
+    `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own;
+    `engine`, a word, is kept in summaries.
     Without a cell of the paper it takes Ant 4x2's optimisation and 25 environments for 12M steps.
     """
 

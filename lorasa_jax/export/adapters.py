@@ -31,7 +31,7 @@ def write(folder: Path, source: Source) -> list[dict]:
     """
     if "adapters" not in source.team.actor.scheme.banks:
         name = source.config.sharing["name"]
-        if source.config.lora_spec() is None or source.team.actor.scheme.adapts:
+        if source.phase == len(source.config.phase_ends) - 1:
             raise ConfigError(
                 f"format=adapters needs a run with adapters as ps_lora makes them, and "
                 f"sharing={name} has none; choose another format."
