@@ -28,7 +28,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, plugins, run
+from lorasa_jax import envs, execution, plugins
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
 from lorasa_jax.overrides import GROUPS, register, sentence, spelled
@@ -168,7 +168,7 @@ def _check(jobs):
             )
         seen.add(config.out)
         try:
-            run.begun(Path(config.out), config)
+            execution.begun(Path(config.out), config)
         except OSError as error:
             raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
 
@@ -194,7 +194,7 @@ def job(own, raw: DictConfig) -> Outcome:
     lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
     with lines:
         try:
-            summary = run.execute(config)
+            summary = execution.execute(config)
         except ConfigError as error:
             return Outcome(config.out, 2, str(error))
         except TrainingError as error:

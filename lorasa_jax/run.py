@@ -1,24 +1,16 @@
 """The command line: `python -m lorasa_jax.run env=ant_4x2 [key=value ...]`."""
 
 import dataclasses
-import fcntl
-import json
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
-from lorasa_jax import overrides, plugins
-from lorasa_jax.config import Config
+from lorasa_jax import multirun, overrides, plugins
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.schema import decisive_part
-from lorasa_jax.values import flat
-
-CONFIG = "config.yaml"
+from lorasa_jax.execution import execute
 
 
 def main() -> None:
@@ -30,8 +22,6 @@ def main() -> None:
         if not flags:
             execute(configuration.load(words))
         elif {"--multirun", "-m"} & set(flags):
-            from lorasa_jax import multirun
-
             multirun.check_flags(flags)
             sys.exit(multirun.batch(words))
         elif "--cfg" in arguments and "job" in words:
@@ -57,142 +47,6 @@ def _hydra(raw: DictConfig) -> None:
         execute(dataclasses.replace(configuration.resolve(raw), words=words))
     except ConfigError as error:
         _leave(error, 2)
-
-
-def execute(config: Config) -> dict | None:
-    """Trains what `config` says, or continues it; returns the summary, None if interrupted.
-
-    Raises:
-      ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
-      TrainingError: if training had to stop.
-    """
-    from lorasa_jax import clusters, phases, reporting, runs, train
-    from lorasa_jax.learn import devices
-
-    devices.prepare(config.devices)
-    if clusters.needed(config):
-        clusters.check(config)
-    else:
-        teams = phases.build_teams(config)
-    start = None
-    if config.init_from is not None:
-        start = runs.pretrained(config)
-    out = Path(config.out)
-    _claim(out, config)
-    with _locked(out):
-        _rename_plugins(out, config)
-        done = out / reporting.SUMMARY
-        if done.exists():
-            summary = json.loads(done.read_text())
-            print(f"{out} is already finished")
-            reporting.print_summary(reporting.Console(highlight=False), summary)
-            return summary
-        if clusters.needed(config):
-            groups = clusters.read(out) or _inherited(config) or clusters.find(config)
-            reporting.write_whole(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
-            print(f"clusters of agents: {list(groups)}")
-            teams = phases.build_teams(config, groups)
-        loggers = _LOGGERS[config.logger["name"]](config)
-        with reporting.Reporter(config, loggers) as reporter:
-            reporter.started()
-            try:
-                run = train.Run(config, teams, reporter, start)
-                if not run():
-                    return None
-                counts = run.parameter_counts()
-                summary = reporting.summarise(config, run.seconds, counts, _engine(teams[-1].env))
-                reporter.finished(summary)
-            except OSError as error:
-                raise TrainingError(
-                    f"{out} could not be written ({error.strerror}); the last checkpoint is "
-                    "kept: mend that and run the same command again."
-                ) from error
-            return summary
-
-
-def _engine(env):
-    engine = getattr(env, "engine", None)
-    return engine if isinstance(engine, str) else None
-
-
-def _inherited(config):
-    """The clusters of the run that this one starts from."""
-    from lorasa_jax import clusters
-
-    if config.init_from is None or config.sharing["clusters"] is not None:
-        return None
-    return clusters.read(Path(config.init_from.rpartition("@")[0]))
-
-
-def _wandb(config):
-    from lorasa_jax.wandb_logger import WandbLogger
-
-    return [WandbLogger(config)]
-
-
-_LOGGERS = {"local": lambda config: [], "wandb": _wandb}
-
-
-def _claim(out: Path, config: Config) -> None:
-    """Writes the configuration to a new directory, or compares it with the one there."""
-    from lorasa_jax.reporting import write_whole
-
-    try:
-        if not begun(out, config):
-            out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
-    except OSError as error:
-        raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
-
-
-def _rename_plugins(out: Path, config: Config) -> None:
-    """Plugins that are given now take the place of those there: their modules may have moved."""
-    from lorasa_jax.reporting import write_whole
-
-    there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
-    if config.plugins and there.get("plugins") != list(config.plugins):
-        write_whole(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
-
-
-def begun(out: Path, config: Config) -> bool:
-    """Whether `out` holds this very run already; writes nothing.
-
-    Raises:
-      ConfigError: it holds something else, or may not be continued.
-    """
-    path = out / CONFIG
-    if not path.exists():
-        # A start that was killed at once leaves these.
-        leftovers = {".lock", f"{CONFIG}.part"}
-        if out.exists() and any(child.name not in leftovers for child in out.iterdir()):
-            raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
-        return False
-    if not config.resume:
-        raise ConfigError(
-            f"out={out} already holds a run; choose another folder, or resume=true to continue it."
-        )
-    there = flat(decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
-    wanted = flat(config.decisive())
-    differing = sorted(
-        key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
-    )
-    if differing:
-        changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
-        raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
-    return True
-
-
-@contextmanager
-def _locked(out: Path):
-    """Holds the run directory; the lock falls with the process, however it ends."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"out={out} is in use by another process; wait for it or choose another folder."
-            ) from None
-        yield
 
 
 def _leave(message, code):

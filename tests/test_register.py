@@ -9,7 +9,7 @@ import jax
 import pytest
 from omegaconf import OmegaConf
 
-from lorasa_jax import config, envs, phases, run
+from lorasa_jax import config, envs, execution, phases
 from lorasa_jax.envs import games
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms, mappo
@@ -215,8 +215,8 @@ def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
     )
     out = tmp_path / "run"
     for settings, there in ((plain, []), (plugged, ["quiet_module"]), (plain, ["quiet_module"])):
-        run._claim(out, settings)
-        run._rename_plugins(
+        execution._claim(out, settings)
+        execution._rename_plugins(
             out, settings
         )  # what is given when a run goes on is what it names from then on
         assert OmegaConf.load(out / "config.yaml").plugins == there
