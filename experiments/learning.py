@@ -116,12 +116,13 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
     rows = reporting.read_metrics(out)
     if config.init_from is not None:
         path, _, step = config.init_from.rpartition("@")
+        step = whole(step, "the step of init_from")
         seeds = dict(zip(runs.configured(path).seeds, config.seeds, strict=True))
         rows = [
             {**row, "seed": seeds[row["seed"]]}
             for row in reporting.read_metrics(path)
-            if row["env_steps"] <= int(step)
-        ] + [row for row in rows if row["env_steps"] > int(step)]
+            if row["env_steps"] <= step
+        ] + [row for row in rows if row["env_steps"] > step]
     table: dict[int, dict[int, dict]] = {seed: {} for seed in config.seeds}
     for row in rows:
         table[row["seed"]][row["env_steps"]] = row

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lorasa_jax.config import Config
+from lorasa_jax.values import whole
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -176,7 +177,10 @@ def summarise(
     finals = [row["eval_return"] for row in last]
     means = {step: np.mean(returns) for step, returns in _returns_by_step(rows).items()}
     best = max(means, key=means.get)
-    steps = config.total_steps * config.num_seeds
+    began = 0
+    if config.init_from is not None:  # what came before was another run's
+        began = whole(config.init_from.rpartition("@")[2], "the step of init_from")
+    steps = (config.total_steps - began) * config.num_seeds
     wins = [row["win_rate"] for row in last if "win_rate" in row]
     return {
         "env": config.env["name"],
