@@ -106,8 +106,12 @@ def _rename_plugins(out: Path, config: Config) -> None:
     from lorasa_jax.reporting import write_whole
 
     there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
-    if config.plugins and there.get("plugins") != list(config.plugins):
+    if not config.plugins or there.get("plugins") == list(config.plugins):
+        return
+    try:
         write_whole(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
+    except OSError as error:
+        raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
 
 def begun(out: Path, config: Config) -> bool:
