@@ -6,8 +6,8 @@
 Every robot is driven by random torques under profile `lorasa`. `C engine` replays the very inputs
 of the compiled rollout through MuJoCo's threaded batch and does nothing else, so that the share
 is what compiled rollouts cost: the callback, observations, rewards, resets. Where one step of a
-batch would take longer than a minute, the cell stays empty and says so. MJX's cells have a process
-each, for on CPU its large batches can stand still inside XLA (all threads wait for one another):
+batch would take longer than a minute, the cell stays empty and says so. On CPU, MJX's cells have a
+process each, for its large batches can stand still inside XLA (all threads wait for one another):
 what has no result after four minutes is ended, and larger batches of that robot are not tried.
 """
 
@@ -42,6 +42,7 @@ BATCHES = (16, 25, 64, 256, 1024, 4096)
 SECONDS = 0.2  # that one timed call should last
 PATIENCE = 60.0  # seconds for one step of a batch, beyond which a cell is not measured
 LIMIT = 240.0  # seconds for a cell that has a process of its own, compilation included
+ACCELERATED = 32  # steps of one timed call on an accelerator, whatever the batch
 
 # One partition of every robot; physics does not depend on it.
 TASKS = {partition.robot: name for name, partition in reversed(PARTITIONS.items())}
@@ -150,7 +151,9 @@ def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
     if guess * batch > PATIENCE:
         cell.note = f"one step of the batch would take about {guess * batch:.0f} s"
         return cell
-    steps = max(2, min(1000, round(SECONDS / (guess * batch))))
+    steps = ACCELERATED
+    if jax.default_backend() == "cpu":
+        steps = max(2, min(1000, round(SECONDS / (guess * batch))))
     env = envs.make(TASKS[robot], engine=engine)
     function, arguments = rollout(env, batch, steps)
     began = time.perf_counter()
@@ -184,10 +187,11 @@ def measure(robots, engines, batches, done=(), progress=print):
     """Yields all cells so far after each new one; those in `done` are not measured again."""
     known = {(cell.robot, cell.engine, cell.batch): cell for cell in done}
     cells = []
+    on_cpu = jax.default_backend() == "cpu"
     for robot in robots:
         for engine in engines:
-            guess, stuck = 3e-4 if engine == "native" else 5e-3, None
-            measure_one = measure_cell if engine == "native" else measure_apart
+            guess, stuck = 5e-3 if on_cpu and engine != "native" else 3e-4, None
+            measure_one = measure_apart if on_cpu and engine != "native" else measure_cell
             for batch in batches:
                 cell = known.get((robot, engine, batch))
                 if cell is None and stuck and batch > stuck:

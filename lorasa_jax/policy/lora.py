@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.policy.networks import LAYERS, layer_of
+from lorasa_jax.policy.recurrence import matmul
 
 
 class LoraSpec(NamedTuple):
@@ -87,7 +88,7 @@ def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) ->
 def delta(adapter: dict, spec: LoraSpec, layer: str) -> jax.Array | None:
     """The adapter's matrix [agent, d, k], of rank at most r; None if it has offsets only."""
     if "a" in adapter:
-        product = jnp.einsum("...dr,...rk->...dk", adapter["a"], adapter["b"])
+        product = matmul(adapter["a"], adapter["b"])
         return spec.scaling(layer_of(layer)) * product
     return adapter.get("full")
 

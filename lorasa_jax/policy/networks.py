@@ -4,6 +4,9 @@ Seven weight matrices under the names of the paper's Table 10, each (but the rec
 a LayerNorm: linear_1, linear_2, linear_3, gru_x_4, gru_h_5, linear_6, linear_7. With an LSTM the
 two in the middle are lstm_x_4 and lstm_h_5; a feed-forward network has neither. A shallower one
 lacks linear_3, or linear_2 too; the others keep their names.
+
+Products are taken in full float32 on every device, as in PyTorch; JAX alone would round their
+factors to 10 bits (TF32) on NVIDIA's.
 """
 
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax.policy.recurrence import gru, unrolled
+from lorasa_jax.policy.recurrence import gru, matmul, unrolled
 
 HEAD = "linear_7"
 _BEFORE, _AFTER = ("linear_1", "linear_2", "linear_3"), ("linear_6", HEAD)
@@ -51,17 +54,17 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     JAX's own rule forms the transpose, for which XLA's CPU backend first transposes the wider of
     the two factors: about 5 % of an epoch.
     """
-    return x @ kernel
+    return matmul(x, kernel)
 
 
 def _product_forward(x, kernel):
-    return x @ kernel, (x, kernel)
+    return matmul(x, kernel), (x, kernel)
 
 
 def _product_backward(residuals, gradient):
     x, kernel = residuals
     rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    return gradient @ kernel.T, rows[0].T @ rows[1]
+    return matmul(gradient, kernel.T), matmul(rows[0].T, rows[1])
 
 
 product.defvjp(_product_forward, _product_backward)
@@ -98,7 +101,7 @@ class Linear(nn.Module):
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
         if norm is not None:
             scale, offset = norm
-            bias = offset @ kernel + bias
+            bias = matmul(offset, kernel) + bias
             kernel = scale[:, None] * kernel
         return product(x, kernel) + bias
 
@@ -194,7 +197,7 @@ class LSTM(nn.Module):
         def step(carry, inputs):
             gates, first = inputs
             hidden, cell = jnp.split(jnp.where(first[..., None], 0.0, carry), 2, axis=-1)
-            parts = jnp.split(gates + hidden @ kernel + bias, 4, axis=-1)
+            parts = jnp.split(gates + matmul(hidden, kernel) + bias, 4, axis=-1)
             enter, forget, leave = (nn.sigmoid(parts[i]) for i in (0, 1, 3))
             cell = forget * cell + enter * jnp.tanh(parts[2])
             hidden = leave * jnp.tanh(cell)

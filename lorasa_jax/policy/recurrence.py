@@ -1,10 +1,14 @@
 """The GRU over a sequence, with a backward pass of its own for long ones."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax.linen import sigmoid
 
 SHORT = 16  # steps up to which a loop is unrolled
+
+matmul = partial(jnp.matmul, precision="float32")  # see networks
 
 
 def unrolled(steps: int) -> int:
@@ -29,7 +33,7 @@ def gru(
 
 def _cell(kernel, bias, hidden, gates):
     """(new hidden state, what its derivatives need)."""
-    reset_h, update_h, new_h = jnp.split(hidden @ kernel + bias, 3, axis=-1)
+    reset_h, update_h, new_h = jnp.split(matmul(hidden, kernel) + bias, 3, axis=-1)
     reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
     reset = sigmoid(reset_x + reset_h)
     update = sigmoid(update_x + update_h)
@@ -81,7 +85,7 @@ def _long_backward(residuals, gradients):
         recurrent = jnp.concatenate(
             [new_x * by_reset, gradient * by_update, new_x * reset], axis=-1
         )
-        gradient = gradient * update + recurrent @ kernel.T
+        gradient = gradient * update + matmul(recurrent, kernel.T)
         return jnp.where(first[..., None], 0.0, gradient), (recurrent, new_x)
 
     scanned = outer, by_new, by_update, by_reset, reset, update, first
@@ -89,7 +93,7 @@ def _long_backward(residuals, gradients):
     size = hidden.shape[-1]
     rows = recurrent.reshape(-1, 3 * size)
     gates = jnp.concatenate([recurrent[..., : 2 * size], new_x], axis=-1)
-    return hidden.reshape(-1, size).T @ rows, rows.sum(0), carry, gates, None
+    return matmul(hidden.reshape(-1, size).T, rows), rows.sum(0), carry, gates, None
 
 
 _long.defvjp(_long_forward, _long_backward)

@@ -217,3 +217,28 @@ def test_vector_outputs_depend_on_no_input():
     x = jnp.arange(18.0).reshape(2, 3, 3)
     _, outputs = network.apply({"params": params}, jnp.zeros((3, 4)), x, jnp.zeros((2, 3), bool))
     np.testing.assert_array_equal(outputs["log_std"], np.tile([0.5, -2.0], (2, 3, 1)))
+
+
+def products(jaxpr):
+    """The precisions of all matrix products, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.params["precision"]
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("length", [10, 40])
+@pytest.mark.parametrize("recurrence", ["gru", "lstm", "ff"])
+def test_products_are_in_full_precision_forward_and_backward(recurrence, length):
+    network = RecurrentNetwork(HEADS, {}, 8, recurrence)
+    inputs = network.initial_carry(3), jnp.ones((length, 3, 5)), jnp.zeros((length, 3), bool)
+    params = parameters(network, jax.random.key(0), 5)
+
+    def loss(params):
+        _, outputs = network.apply({"params": params}, *inputs)
+        return sum(output.sum() for output in outputs.values())
+
+    found = list(products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+    assert len(found) > 10
+    assert set(found) == {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}

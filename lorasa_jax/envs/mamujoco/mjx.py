@@ -40,6 +40,7 @@ class MjxStepper:
         self._model = mjx.put_model(model)
         self._rest = mjx.make_data(model)
 
+    @jax.default_matmul_precision("float32")  # on NVIDIA JAX would round to TF32
     def step(self, physics: PhysState, ctrl: jax.Array) -> tuple[PhysState, dict]:
         data = self._data(physics).replace(ctrl=ctrl)
         data = jax.lax.fori_loop(0, self._frame_skip, self._substep, data)
@@ -47,6 +48,7 @@ class MjxStepper:
             data = mjx.rne_postconstraint(self._model, data)
         return PhysState(data.qpos, data.qvel, data.qacc_warmstart), self._read(data)
 
+    @jax.default_matmul_precision("float32")
     def forward(self, physics: PhysState) -> dict:
         return self._read(mjx.forward(self._model, self._data(physics)))
 
