@@ -215,8 +215,13 @@ def described(command: str, cells: list[Cell]) -> dict:
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
         "python": platform.python_version(),
         "cells": [dataclasses.asdict(cell) for cell in cells],
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": max(map(peak_gib, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
     }
+
+
+def peak_gib(whose: int) -> float:
+    """The most memory that this process, or any child of it that has ended, ever held."""
+    return resource.getrusage(whose).ru_maxrss / 2**20
 
 
 def finished(path: Path, like: dict) -> list[Cell]:

@@ -12,7 +12,7 @@ figure_2_improvement.csv how probably one way of sharing ends above another, by 
 seed's `last` evaluations, and by how much, seed by seed.
 """
 
-from experiments import cells, command, learning, pictures
+from experiments import cells, command, comparison, learning, pictures
 from lorasa_jax.paper import TASKS
 
 CELLS = cells.grid(TASKS)
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     request = cells.request("figure_2", arguments, CELLS, **learning.OWN)
     learned = learning.of(request)
     if learned is not None:
-        pictures.told(learning.figure_of(request, learned))
+        pictures.told(comparison.figure_of(request, learned))
 
 
 if __name__ == "__main__":

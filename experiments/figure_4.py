@@ -8,7 +8,7 @@ begins from checkpoints of the fully shared runs: nothing is pretrained twice. f
 every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
 """
 
-from experiments import ablations, cells, command, learning, pictures, training
+from experiments import ablations, cells, command, comparison, learning, pictures, training
 from lorasa_jax.replay.scene import palette
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], schemes=("ps_lora",))
@@ -44,16 +44,16 @@ def _write(request, bases, panels, learned):
     for i, question in enumerate(QUESTIONS):
         for j, base in enumerate(bases):
             here = [learned[cell] for cell in panels[question, base]]
-            metric = learning.metric_of(here)
+            metric = comparison.metric_of(here)
             names = [ablations.name_of(one.cell) for one in here]
-            learning.draw(axes[i, j], here, metric, names, palette(len(here)))
+            comparison.draw(axes[i, j], here, metric, names, palette(len(here)))
             axes[i, j].set_title(f"{base.env}, {base.algo.upper()}: {question}")
             axes[i, j].set_xlabel("environment steps")
             axes[i, j].set_ylabel("win rate" if metric == "win_rate" else "episode return")
             axes[i, j].legend(fontsize=7)
             mark = {"question": question}
-            rows += [mark | row for row in learning.runs_table(here)]
-            summaries += [mark | row for row in learning.summary_table(here, metric)]
+            rows += [mark | row for row in comparison.runs_table(here)]
+            summaries += [mark | row for row in comparison.summary_table(here, metric)]
     return [
         pictures.write_rows(request, rows),
         pictures.write_rows(request, summaries, "figure_4_summary"),

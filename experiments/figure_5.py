@@ -5,7 +5,7 @@
 Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
 """
 
-from experiments import cells, command, learning, pictures
+from experiments import cells, command, comparison, learning, pictures
 from lorasa_jax.paper import TASKS
 
 CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> None:
     request = cells.request("figure_5", arguments, CELLS, **learning.OWN)
     learned = learning.of(request)
     if learned is not None:
-        pictures.told(learning.figure_of(request, learned, "return"))
+        pictures.told(comparison.figure_of(request, learned, "return"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Learning curves over seeds: read from runs, summed up, compared, drawn."""
+"""Learning curves over seeds, read from runs; comparison.py sums them up and draws them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import pictures, training
+from experiments import training
 from experiments.cells import Cell, Request
 from lorasa_jax import reporting, runs
-from lorasa_jax.analysis import curves
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.replay.scene import palette
 from lorasa_jax.values import flat, listed, whole
 
-RESAMPLES = 2000
 # What the figures of learning curves take besides the keys of all figures.
 OWN = {"run": "", "last": "5"}
 
@@ -138,188 +135,3 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
     wins = values("win_rate") if "win_rate" in rows[0] else None
     switch = reporting.switched_at(rows, config)
     return Learned(cell, config.seeds, np.array(steps), values("eval_return"), wins, switch)
-
-
-def metric_of(learned: Sequence[Learned]) -> str:
-    """What the paper draws: wins where there are any, else returns."""
-    return "return" if any(one.wins is None for one in learned) else "win_rate"
-
-
-def runs_table(learned: Sequence[Learned]) -> list[dict]:
-    """A row for every evaluation of every seed."""
-    return [
-        {
-            **_cell(one),
-            "seed": seed,
-            "env_steps": int(step),
-            "return": one.returns[i, j],
-            "win_rate": "" if one.wins is None else one.wins[i, j],
-        }
-        for one in learned
-        for i, seed in enumerate(one.seeds)
-        for j, step in enumerate(one.steps)
-    ]
-
-
-def summary_table(learned: Sequence[Learned], metric: str) -> list[dict]:
-    """A row for every evaluation: median and quartiles, interquartile mean and its interval."""
-    rows = []
-    for one in learned:
-        scores = one.scores(metric)
-        found = curves.summary(scores)
-        low, high = curves.iqm_interval(
-            scores[None], rng=np.random.default_rng(0), resamples=RESAMPLES
-        )
-        for j, step in enumerate(one.steps):
-            rows.append(
-                {
-                    **_cell(one),
-                    "metric": metric,
-                    "env_steps": int(step),
-                    "seeds": len(scores),
-                    "median": found.median[j],
-                    "lower_quartile": found.lower[j],
-                    "upper_quartile": found.upper[j],
-                    "iqm": found.iqm[j],
-                    "iqm_low": low[j],
-                    "iqm_high": high[j],
-                }
-            )
-    return rows
-
-
-def comparison_table(learned: Sequence[Learned], metric: str, last: int = 1) -> list[dict]:
-    """How probably the row's way of sharing ends above another's, for all pairs of one panel.
-
-    What a seed ends with is the mean of its `last` evaluations. Where both ways have the same
-    seeds, `difference` is the mean over seeds of one's end minus the other's: adapters that began
-    from the shared run are compared with that very run.
-    """
-    rows = []
-    for ours in learned:
-        for theirs in learned:
-            if ours is theirs or _panel(ours) != _panel(theirs):
-                continue
-            one, other = (x.scores(metric)[None, :, -last:].mean(-1) for x in (ours, theirs))
-            low, high = curves.bootstrap(
-                curves.probability_of_improvement,
-                one,
-                other,
-                rng=np.random.default_rng(0),
-                resamples=RESAMPLES,
-            )
-            rows.append(
-                {
-                    **_cell(ours),
-                    "over": label(theirs),
-                    "metric": metric,
-                    "probability": float(curves.probability_of_improvement(one, other)),
-                    "low": float(low),
-                    "high": float(high),
-                    **_difference(ours, theirs, one, other),
-                }
-            )
-    return rows
-
-
-def _difference(ours, theirs, one, other):
-    if sorted(ours.seeds) != sorted(theirs.seeds):
-        return dict.fromkeys(("difference", "difference_low", "difference_high"), "")
-    between = one[:, np.argsort(ours.seeds)] - other[:, np.argsort(theirs.seeds)]
-    low, high = curves.bootstrap(
-        lambda x: x.mean(), between, rng=np.random.default_rng(0), resamples=RESAMPLES
-    )
-    means = between.mean(), low, high
-    names = "difference", "difference_low", "difference_high"
-    return {name: float(mean) for name, mean in zip(names, means, strict=True)}
-
-
-def label(one: Learned) -> str:
-    cell = one.cell
-    return " ".join([pictures.name_of(cell.sharing), *cell.keys])
-
-
-def _cell(one):
-    cell = one.cell
-    return {
-        "env": cell.env,
-        "algo": cell.algo,
-        "sharing": cell.sharing,
-        "keys": " ".join(cell.keys),
-    }
-
-
-def _panel(one):
-    return one.cell.env, one.cell.algo
-
-
-def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
-    """Median and quartiles over seeds into one panel; a small mark where adapters begin."""
-    for i, one in enumerate(learned):
-        colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
-        scores = one.scores(metric)
-        found = curves.summary(scores)
-        name = label(one) if labels is None else labels[i]
-        axes.plot(one.steps, found.median, color=colour, lw=1.2, label=name)
-        if len(scores) > 1:
-            axes.fill_between(one.steps, found.lower, found.upper, color=colour, alpha=0.18, lw=0)
-        if one.switch is not None:
-            at = np.interp(one.switch, one.steps, found.median)
-            axes.plot([one.switch], [at], "o", ms=3.5, color=colour)
-    axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
-
-
-def colours_of(learned: Sequence[Learned]) -> dict:
-    """{label: colour}: a way of sharing's own, or where one of them has several, all different."""
-    labels = {label(one): one.cell.sharing for one in learned}
-    if len(set(labels.values())) == len(labels):
-        return {name: pictures.colour_of(scheme) for name, scheme in labels.items()}
-    return dict(zip(labels, palette(len(labels)), strict=True))
-
-
-def panels(learned: Sequence[Learned]) -> tuple[list[str], list[str]]:
-    """(algorithms, environments) in the order in which cells name them: rows and columns."""
-    cells = [one.cell for one in learned]
-    return list(dict.fromkeys(c.algo for c in cells)), list(dict.fromkeys(c.env for c in cells))
-
-
-@pictures.styled
-def figure_of(
-    request: Request, learned: Sequence[Learned], metric: str | None = None
-) -> list[Path]:
-    """Draws a panel per algorithm and environment, and writes all tables; returns the paths."""
-    algos, envs = panels(learned)
-    colours = colours_of(learned)
-    drawn, axes = pictures.figure(len(algos), len(envs))
-    tables: tuple[list, list] = ([], [])
-    for (i, algo), (j, env) in ((a, b) for a in enumerate(algos) for b in enumerate(envs)):
-        here = [one for one in learned if _panel(one) == (env, algo)]
-        panel = axes[i, j]
-        if not here:
-            panel.set_axis_off()
-            continue
-        shown = metric or metric_of(here)
-        draw(panel, here, shown, colours=[colours[label(one)] for one in here])
-        panel.set_title(f"{env}, {algo.upper()}")
-        panel.set_xlabel("environment steps")
-        panel.set_ylabel("win rate" if shown == "win_rate" else "episode return")
-        if shown == "win_rate":
-            panel.set_ylim(-0.03, 1.03)
-        tables[0].extend(summary_table(here, shown))
-        last = whole(request.own.get("last", 1), "last")
-        tables[1].extend(comparison_table(here, shown, last))
-    handles = {
-        text: handle
-        for panel in axes.flat
-        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    entry = 0.5 + 0.065 * max(map(len, handles))  # inches that the longest one takes
-    columns = min(len(handles), 6, max(1, int(drawn.get_figwidth() / entry)))
-    drawn.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
-    paths = [
-        pictures.write_rows(request, runs_table(learned)),
-        pictures.write_rows(request, tables[0], f"{request.figure}_summary"),
-    ]
-    if tables[1]:
-        paths.append(pictures.write_rows(request, tables[1], f"{request.figure}_improvement"))
-    return [*paths, *pictures.save(request, drawn)]

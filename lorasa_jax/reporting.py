@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lorasa_jax import __version__
 from lorasa_jax.config import Config
 from lorasa_jax.values import whole
 
@@ -203,7 +204,8 @@ def summarise(
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {
-            name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl", "lorasa_jax")
+            **{name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl")},
+            "lorasa_jax": __version__,  # which need not be installed
         },
         "command": config.command,
     }

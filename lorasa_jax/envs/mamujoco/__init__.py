@@ -39,7 +39,10 @@ def make(
     global_categories: list[str] | None,
     full_observation: bool | None,
 ):
-    """Builds the environment `name`; `auto` is the C engine on CPU and MJX on accelerators.
+    """Builds the environment `name`; `auto` is the C engine, and MJX on TPUs.
+
+    On GPUs too: up to some hundred robots a few cores are faster than any engine on the GPU, and
+    beyond a thousand Warp is (`experiments/results/engines_h200.md`).
 
     k, global_categories and full_observation default to the profile's: `lorasa` shows neighbours
     at distance 1 and nothing of the root, but the humanoid's whole state; `gymnasium` shows
@@ -59,7 +62,7 @@ def make(
         raise ConfigError(f"env.k={k} must be a whole number.")
     categories = _categories(global_categories, profile)
     if engine == "auto":
-        engine = "native" if jax.default_backend() == "cpu" else "mjx"
+        engine = "native" if jax.default_backend() in ("cpu", "gpu") else "mjx"
     if not _installed(_PACKAGES[engine]):
         raise ConfigError(
             f"env.engine={engine} needs the package {_PACKAGES[engine].replace('.', '-')}, "
