@@ -97,6 +97,10 @@ class WarpStepper(MjxStepper):
                 "env.engine=warp gives no contact forces, which profile gymnasium needs here; "
                 "choose env.engine=mjx or env.profile=lorasa."
             )
+        from lorasa_jax.envs.mamujoco.warp_contacts import mend
+
+        mend()
+        model.opt.ls_iterations = 50  # its line search is not MJX's; MuJoCo's own default
         contacts = max(64, 2 * model.ngeom)
         self._model = mjx.put_model(model, impl="warp")
         self._rest = mjx.make_data(
