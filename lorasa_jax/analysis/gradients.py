@@ -25,7 +25,7 @@ def experience(state: TrainState, team: Team, hp: Hyperparameters) -> Batch:
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
     blocks = batches.block_count(sequences, hp.chunk_length * team.env.num_agents)
     advantages = returns.normalise(advantages, active)
-    return batches.prepare(window, advantages, targets, blocks=blocks, clock=hp.chunk_length)
+    return batches.prepare(window, team, advantages, targets, blocks=blocks, clock=hp.chunk_length)
 
 
 def policy_gradients(state: TrainState, team: Team, hp: Hyperparameters, batch: Batch) -> Any:

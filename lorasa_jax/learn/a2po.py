@@ -65,6 +65,7 @@ def update(
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
     batch = batches.prepare(
         window,
+        team_,
         jnp.zeros_like(advantages),
         jnp.zeros_like(advantages),
         blocks=batches.block_count(sequences, hp.chunk_length),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn.rollout import Window
+from lorasa_jax.learn.team import Team
 
 # Samples in a block: at width 64 their activations fit the cores' caches. Measured on two cores for
 # Ant: MAPPO's update takes 1.08, 1.08, 1.07, 1.16, 1.21 s with 1600, 3200, 4000, 8000, 16000 rows,
@@ -18,8 +19,9 @@ class Batch(NamedTuple):
 
     Agents come before sequences so that per-agent weights are one batched matrix product without
     transposes. first [block, step, sequence]; carries [block, agent, sequence, hidden].
-    value and target are normalised and raw respectively; advantage is normalised. others is the
-    factor of agents that were updated before, where an algorithm has one.
+    obs and state are as networks prepare them. value and target are normalised and raw
+    respectively; advantage is normalised. others is the factor of agents that were updated before,
+    where an algorithm has one.
     """
 
     obs: jax.Array
@@ -38,7 +40,13 @@ class Batch(NamedTuple):
 
 
 def prepare(
-    window: Window, advantages: jax.Array, targets: jax.Array, *, blocks: int, clock: int
+    window: Window,
+    team: Team,
+    advantages: jax.Array,
+    targets: jax.Array,
+    *,
+    blocks: int,
+    clock: int,
 ) -> Batch:
     """Cuts a window into chunks of `clock` steps, in `blocks` equal parts.
 
@@ -46,6 +54,9 @@ def prepare(
     consecutive steps of one environment, and starts from the recurrent state it was played with.
     """
     steps = window.transitions
+    steps = steps._replace(
+        obs=team.actor.network.prepare(steps.obs), state=team.critic.network.prepare(steps.state)
+    )
 
     def per_agent(x):  # [chunk, step, env, agent, ...] -> [block, step, agent, sequence, ...]
         return from_time(x.reshape(-1, *x.shape[2:]), blocks=blocks, clock=clock)

@@ -33,6 +33,7 @@ def update(
     blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
     batch = batches.prepare(
         window,
+        team_,
         returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
         targets,
         blocks=blocks * hp.minibatches,

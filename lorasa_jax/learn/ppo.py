@@ -129,7 +129,7 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
     entropy = team.distribution.entropy(outputs, block.legal)
     _, out = forward(
         team.critic.network, critic_weights, block.critic_carry, block.state, block.first,
-        agent_axis=1,
+        agent_axis=1, prepared=True,
     )  # fmt: skip
     target = jnp.moveaxis(value_norm.normalise(norm, jnp.moveaxis(block.target, 1, -1)), -1, 1)
     value = losses.value_loss(out["value"][..., 0], block.value, target, hp.clip)
@@ -145,8 +145,9 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
 def log_probs(actor_weights, block: Batch, team: Team):
     """(log-probabilities of the stored actions [step, agent, sequence, dimension], outputs)."""
     _, outputs = forward(
-        team.actor.network, actor_weights, block.actor_carry, block.obs, block.first, agent_axis=1
-    )
+        team.actor.network, actor_weights, block.actor_carry, block.obs, block.first,
+        agent_axis=1, prepared=True,
+    )  # fmt: skip
     return team.distribution.log_prob(outputs, block.legal, block.action), outputs
 
 

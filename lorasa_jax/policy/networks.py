@@ -120,7 +120,7 @@ class RecurrentNetwork(nn.Module):
 
     `__call__(carry [..., carry_size], x [time, ..., features], first [time, ...])` returns the last
     carry and a dictionary of outputs [time, ..., features]. Where `first` is true the carry is
-    zeroed before the step.
+    zeroed before the step. `prepared` says that x went through `prepare` before.
     """
 
     heads: Mapping[str, tuple[int, float, float]]
@@ -131,10 +131,11 @@ class RecurrentNetwork(nn.Module):
     layer_norm: bool = True
 
     @nn.compact
-    def __call__(self, carry, x, first):
+    def __call__(self, carry, x, first, *, prepared=False):
         root2 = float(np.sqrt(2.0))
         for i in range(1, self.depth + 1):
-            x = nn.relu(Linear(self.hidden, root2, name=f"linear_{i}")(*self._normed(x, i)))
+            normed = self._normed(x, i, prepared and i == 1)
+            x = nn.relu(Linear(self.hidden, root2, name=f"linear_{i}")(*normed))
         if self.kind in CELLS:
             cell, width = CELLS[self.kind]
             project = Linear(width * self.hidden, 1.0, name=f"{self.kind}_x_4")
@@ -151,11 +152,16 @@ class RecurrentNetwork(nn.Module):
             outputs[output] = jnp.broadcast_to(vector, (*x[0].shape[:-1], features))
         return carry, outputs
 
-    def _normed(self, x, number):
+    def prepare(self, x):
+        """What inputs become whatever the parameters are: once for all passes over them."""
+        return standardise(x) if self.layer_norm else x
+
+    def _normed(self, x, number, prepared=False):
         """The input of layer `number`, and the affine part of its LayerNorm, if it has one."""
         if not self.layer_norm:
             return x, None
-        return standardise(x), Norm(x.shape[-1], name=f"norm_{number}")()
+        x = x if prepared else self.prepare(x)
+        return x, Norm(x.shape[-1], name=f"norm_{number}")()
 
     @property
     def carry_size(self) -> int:

@@ -5,12 +5,16 @@ import pytest
 
 from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn.rollout import Transition, Window
+from lorasa_jax.learn.team import Role, Team
+from lorasa_jax.policy.networks import RecurrentNetwork, standardise
 
 CHUNKS, CLOCK, ENVS, AGENTS = 3, 4, 5, 2
 TIME, ENV, AGENT = np.meshgrid(
     np.arange(CHUNKS * CLOCK), np.arange(ENVS), np.arange(AGENTS), indexing="ij"
 )
 LABELS = jnp.int32(1000 * TIME + 10 * ENV + AGENT)
+PLAIN = RecurrentNetwork({}, {}, layer_norm=False)
+TEAM = Team(None, None, Role(PLAIN, None, None, 1), Role(PLAIN, None, None, 1))
 
 
 @pytest.fixture(scope="module", params=[1, 3, 5, 15])
@@ -30,7 +34,7 @@ def prepared(request):
         end_values=chunked[-1, -1][None],
     )  # fmt: skip
     return request.param, batches.prepare(
-        window, LABELS, -LABELS, blocks=request.param, clock=CLOCK
+        window, TEAM, LABELS, -LABELS, blocks=request.param, clock=CLOCK
     )
 
 
@@ -84,3 +88,20 @@ def test_block_count_is_the_fewest_equal_parts_that_fit(monkeypatch, sequences, 
 def test_accelerators_take_one_block(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert batches.block_count(400, 10_000) == 1
+
+
+def test_inputs_are_standardised_once_where_the_network_does_it(prepared):
+    blocks, _ = prepared
+    x = jnp.broadcast_to(LABELS[..., None] * jnp.arange(3.0), (*LABELS.shape, 3))
+    x = x.reshape(CHUNKS, CLOCK, *x.shape[1:])
+    zeros = jnp.zeros(x.shape[:-1])
+    steps = Transition(
+        obs=x, state=x, action=x, log_prob=x, value=zeros, active=zeros, legal=x,
+        first=zeros[..., 0], reward=zeros[..., 0], terminated=zeros[..., 0],
+        truncated=zeros[..., 0], slot=zeros[..., 0],
+    )  # fmt: skip
+    window = Window(steps, x[:, 0], x[:, 0], zeros[-1, -1], zeros[-1, -1][None])
+    team = TEAM._replace(actor=TEAM.actor._replace(network=RecurrentNetwork({}, {})))
+    found = batches.prepare(window, team, LABELS, LABELS, blocks=blocks, clock=CLOCK)
+    np.testing.assert_allclose(found.obs, standardise(found.legal), rtol=1e-6)
+    np.testing.assert_array_equal(found.state, found.legal)

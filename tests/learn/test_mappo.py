@@ -69,10 +69,10 @@ def gathered(start, counter):
     _, window, _ = collect(jax.random.key(0), state.runner)
     rng = np.random.default_rng(0)
     advantages, targets = (jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2))
-    batch = batches.prepare(window, advantages, targets, blocks=1, clock=CHUNK)
+    batch = batches.prepare(window, team, advantages, targets, blocks=1, clock=CHUNK)
     learners = state.actor, state.critic, value_norm.init(2)
     epoch = jax.jit(lambda batch: mappo.step(learners, batch, team, HP))
-    return window, batch, epoch
+    return window, team, batch, epoch
 
 
 def test_losses_are_summed_over_blocks(monkeypatch, lora):
@@ -88,10 +88,10 @@ def test_losses_are_summed_over_blocks(monkeypatch, lora):
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_minibatches_deal_every_sequence_once(gathered, parts):
-    window = gathered[0]
+    window, team, *_ = gathered
     rng = np.random.default_rng(1)
     arrays = [jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2)]
-    batch = batches.prepare(window, *arrays, blocks=parts, clock=CHUNK)
+    batch = batches.prepare(window, team, *arrays, blocks=parts, clock=CHUNK)
     dealt = batches.minibatches(jax.random.key(3), batch, parts)
     assert dealt.obs.shape[:2] == (parts, 1)
 
@@ -155,7 +155,7 @@ def test_the_first_epochs_ratio_is_one(start, counter):
 
 
 def test_inactive_samples_do_not_change_the_policys_step(gathered):
-    _, batch, epoch = gathered
+    *_, batch, epoch = gathered
 
     def disturbed(where):
         one = where[..., None]
@@ -180,7 +180,7 @@ def test_inactive_samples_do_not_change_the_policys_step(gathered):
 
 
 def test_inactive_samples_still_train_the_critic(gathered):
-    _, batch, epoch = gathered
+    *_, batch, epoch = gathered
     (_, critic, _), _ = epoch(batch)
     (_, other, _), _ = epoch(
         batch._replace(target=jnp.where(batch.active, batch.target, 1.0 + batch.target))
@@ -223,8 +223,9 @@ def losses_by_ratio(start):
                 for ratio in ("joint", "per_dimension")
             ]
             _, outputs = forward(
-                team.actor.network, actor, batch.actor_carry, batch.obs, batch.first, agent_axis=1
-            )
+                team.actor.network, actor, batch.actor_carry, batch.obs, batch.first,
+                agent_axis=1, prepared=True,
+            )  # fmt: skip
             log_prob = team.distribution.log_prob(outputs, batch.legal, batch.action)
             return *sums, jnp.exp(log_prob - batch.log_prob), batch.advantage
 
@@ -253,7 +254,7 @@ def test_the_joint_ratio_is_the_product_over_dimensions(losses_by_ratio, counter
 
 @pytest.mark.parametrize("truncation", ["bootstrap", "authors"])
 def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
-    window, _, _ = gathered
+    window, *_ = gathered
     norm = value_norm.update(value_norm.init(2), jnp.array([2.0, -1.0]), jnp.array([13.0, 2.0]))
     mean, std = np.array([2.0, -1.0]), np.array([3.0, 1.0])
     advantages, targets = ppo.estimate(window, norm, HP._replace(truncation=truncation))

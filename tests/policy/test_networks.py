@@ -242,3 +242,13 @@ def test_products_are_in_full_precision_forward_and_backward(recurrence, length)
     found = list(products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
     assert len(found) > 10
     assert set(found) == {(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)}
+
+
+def test_prepared_inputs_give_the_same_outputs():
+    network = RecurrentNetwork(HEADS, {}, 8)
+    x = jnp.float32(np.random.default_rng(0).normal(size=(6, 3, 5)))
+    variables = {"params": parameters(network, jax.random.key(0), 5)}
+    rest = network.initial_carry(3), x, jnp.zeros((6, 3), bool)
+    plain = network.apply(variables, *rest)
+    ready = network.apply(variables, rest[0], network.prepare(x), rest[2], prepared=True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, ready)
