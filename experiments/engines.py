@@ -14,7 +14,6 @@ what has no result after four minutes is ended, and larger batches of that robot
 import dataclasses
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import statistics
@@ -29,7 +28,7 @@ from mujoco.batch import Batch
 from rich.console import Console
 from rich.table import Table
 
-from lorasa_jax import envs
+from lorasa_jax import envs, machine
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
@@ -211,7 +210,7 @@ def described(command: str, cells: list[Cell]) -> dict:
     """The table with the machine it was measured on."""
     return {
         "command": command,
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
         "python": platform.python_version(),
         "cells": [dataclasses.asdict(cell) for cell in cells],

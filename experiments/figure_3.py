@@ -17,13 +17,12 @@ do so. Agents are grouped in pairs for SePS.
 
 import functools
 import json
-import os
 
 import jax
 
 from experiments import cells, command, pictures, training
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, phases
+from lorasa_jax import envs, machine, phases
 from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import update_of
@@ -110,7 +109,7 @@ def count_row(cell, team, sizes="own") -> dict:
 def _measured(request, built) -> list[dict]:
     """The rows of all panels, measured or as they were before."""
     path = request.out / "figure_3_measured.json"
-    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs"
+    device = machine.name()
     setting = f"{device}; {request.own['turns']} turns; batch {request.own['batch']}; "
     setting += " ".join(request.keys)
     kept = json.loads(path.read_text()) if path.exists() else {}

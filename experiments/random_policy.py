@@ -12,7 +12,6 @@ Finished robots are kept in experiments/results/random_policy.json and not playe
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 from scipy import stats
 
 from experiments.engines import TASKS
-from lorasa_jax import envs
+from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.rollout import choose
 from lorasa_jax.reporting import write_whole
@@ -135,7 +134,7 @@ def main(arguments: list[str]) -> None:
     result = json.loads(path.read_text()) if path.exists() else {"robots": {}}
     result |= {
         "command": " ".join(["python -m experiments.random_policy", *arguments]),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
     }
     wanted = {key: whole(chosen[key], key) for key in ("episodes", "horizon")}

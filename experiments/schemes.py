@@ -21,7 +21,7 @@ from rich.table import Table
 
 from experiments.engines import RESULTS
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, phases
+from lorasa_jax import envs, machine, phases
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.reporting import write_whole
 
@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> None:
     found = measure(overrides, tuple(rows))
     result = {
         "command": " ".join(["python -m experiments.speed", *arguments]),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "jax": jax.__version__,
         "load": os.getloadavg()[0],
         "rows": found,

@@ -10,7 +10,6 @@ experiments/results/smac_balance.{json,md}; finished maps are not played again.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.smax_speed import random_actions
-from lorasa_jax import envs
+from lorasa_jax import envs, machine
 from lorasa_jax.envs.smac import enemy
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.smac.simulation import FIRST_ATTACK, HEADINGS, STOP
@@ -169,7 +168,7 @@ def main(arguments: list[str]) -> None:
     result = json.loads(path.read_text()) if path.exists() else {"maps": {}}
     result |= {
         "command": " ".join(["python -m experiments.smac_balance", *arguments]),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "versions": {"jax": jax.__version__, "jaxmarl": _version("jaxmarl")},
     }
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, phases
+from lorasa_jax import envs, machine, phases
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
@@ -219,7 +219,7 @@ def main(arguments: list[str]) -> None:
     shown = [f"script=.../{script.name}" if x.startswith("script=") else x for x in arguments]
     result = {
         "command": " ".join(["python -m experiments.smax_speed", *shown]),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "versions": {name: version(name) for name in ("jax", "jaxmarl")},
         "environments": {name: environments(name) for name in names},
     }

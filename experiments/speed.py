@@ -13,7 +13,6 @@ that ratios hold on busy machines.
 """
 
 import json
-import os
 import platform
 import resource
 import sys
@@ -29,7 +28,7 @@ from rich.table import Table
 from experiments import engines, schemes
 from experiments.engines import REPEATS, RESULTS, engine_rows, medians
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, phases
+from lorasa_jax import envs, machine, phases
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 from lorasa_jax.policy.networks import parameters
@@ -174,7 +173,7 @@ def measure(overrides: list[str]) -> dict:
     base = [item for item in overrides if not item.startswith("sharing=")]
     result = {
         "command": " ".join(["python -m experiments.speed", *overrides]),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPUs",
+        "device": machine.name(),
         "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
         "python": platform.python_version(),
         "matrix_gflops": matrix_rate() / 1e9,

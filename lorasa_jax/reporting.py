@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lorasa_jax import __version__
+from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.values import whole
 
@@ -201,7 +201,7 @@ def summarise(
         "parameters": parameters,
         **({} if engine is None else {"engine": engine}),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
-        "cpus": os.cpu_count(),
+        "cpus": machine.cpus(),
         "python": platform.python_version(),
         "versions": {
             **{name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl")},

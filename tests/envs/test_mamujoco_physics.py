@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mujoco_loop import ROBOTS, harvest, loop_of, pick
 
+from lorasa_jax import machine
 from lorasa_jax.envs.mamujoco.environment import derived_fields
 from lorasa_jax.envs.mamujoco.native import NativeStepper
 from lorasa_jax.envs.mamujoco.physics import PhysState, load_model
@@ -186,3 +187,10 @@ def test_float32_is_rounded_once_a_step(name):
         after, fields = loop.rollout(pick(rounded, i), ctrls[i : i + 1], ("xpos",))
         assert_same(pick(ours, i), (x.astype(np.float32) for x in pick(after, 0)))
         np.testing.assert_array_equal(derived["xpos"][i], fields["xpos"][0].astype(np.float32))
+
+
+def test_threads_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {1, 4, 5}, raising=False)
+    assert machine.cpus() == 3
+    assert machine.name().endswith(", 3 CPUs")
+    assert stepper()._nthread == 3 and stepper(nthread=1)._nthread == 1

@@ -1,7 +1,6 @@
 """MuJoCo's C engine as a pure function inside jit, scan and vmap."""
 
 import math
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +11,7 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch
 
+from lorasa_jax import machine
 from lorasa_jax.envs.mamujoco.physics import PhysState, derived_shapes
 
 _STATE = ("qpos", "qvel", "qacc_warmstart")
@@ -37,7 +37,8 @@ class NativeStepper:
         # The engine would put a robot that blew up back into its rest pose, and training would go
         # on from a made-up state.
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        self._model, self._frame_skip, self._nthread = model, frame_skip, nthread
+        self._model, self._frame_skip = model, frame_skip
+        self._nthread = nthread or machine.cpus()
         self._shapes = derived_shapes(model, derived)
         self._widths = [math.prod(shape) for shape in self._shapes.values()]
         self._engines: dict[int, _BatchEngine | _ContactEngine] = {}
@@ -151,7 +152,7 @@ class _ContactEngine:
     """
 
     def __init__(self, model, size, nthread, derived):
-        threads = min(nthread or os.cpu_count() or 1, size)
+        threads = min(nthread, size)
         self._model, self._derived = model, derived
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._shares = np.array_split(np.arange(size), threads)
