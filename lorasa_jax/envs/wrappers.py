@@ -16,6 +16,11 @@ class ObservationWrapper:
             raise AttributeError(name)
         return getattr(self.env, name)
 
+    @property
+    def alike(self) -> dict[str, int]:
+        """Features that agents still see alike after `view`; a subclass says which, here none."""
+        return {}
+
     def view(self, timestep: TimeStep) -> TimeStep:
         raise NotImplementedError
 
@@ -34,6 +39,10 @@ class ObservationWrapper:
 
 class AgentIds(ObservationWrapper):
     """Appends each agent's one-hot identity to its observation and its state."""
+
+    @property
+    def alike(self):
+        return getattr(self.env, "alike", {})
 
     @property
     def observation_size(self):
@@ -56,6 +65,10 @@ class Standardise(ObservationWrapper):
 
     The networks begin with a LayerNorm, which makes this redundant; it is here for comparisons.
     """
+
+    @property
+    def alike(self):
+        return getattr(self.env, "alike", {})
 
     def view(self, timestep):
         def standardise(x):

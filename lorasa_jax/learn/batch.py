@@ -1,5 +1,8 @@
 """From a window of experience to the blocks of sequences that an epoch walks through."""
 
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 
 from lorasa_jax.learn.rollout import Window
 from lorasa_jax.learn.team import Team
+from lorasa_jax.policy.networks import Views
 
 # Samples in a block: at width 64 their activations fit the cores' caches. Measured on two cores for
 # Ant: MAPPO's update takes 1.08, 1.08, 1.07, 1.16, 1.21 s with 1600, 3200, 4000, 8000, 16000 rows,
@@ -19,13 +23,13 @@ class Batch(NamedTuple):
 
     Agents come before sequences so that per-agent weights are one batched matrix product without
     transposes. first [block, step, sequence]; carries [block, agent, sequence, hidden].
-    obs and state are as networks prepare them. value and target are normalised and raw
-    respectively; advantage is normalised. others is the factor of agents that were updated before,
-    where an algorithm has one.
+    obs and state are as networks prepare them, or `Views` of that. value and target are normalised
+    and raw respectively; advantage is normalised. others is the factor of agents that were updated
+    before, where an algorithm has one.
     """
 
-    obs: jax.Array
-    state: jax.Array
+    obs: jax.Array | Views
+    state: jax.Array | Views
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -47,15 +51,20 @@ def prepare(
     *,
     blocks: int,
     clock: int,
+    alike: Mapping[str, int] = MappingProxyType({}),
 ) -> Batch:
     """Cuts a window into chunks of `clock` steps, in `blocks` equal parts.
 
+    alike: the environment's, where all agents are trained together. What they see alike is then
+    kept once: a first layer multiplies it once for all agents of one network, and reads it once
+    for those of several.
     advantages and targets [time, env, agent]. Chunks never interleave time: each is `clock`
     consecutive steps of one environment, and starts from the recurrent state it was played with.
     """
     steps = window.transitions
     steps = steps._replace(
-        obs=team.actor.network.prepare(steps.obs), state=team.critic.network.prepare(steps.state)
+        obs=team.actor.network.prepare(steps.obs, alike.get("obs", 0)),
+        state=team.critic.network.prepare(steps.state, alike.get("state", 0)),
     )
 
     def per_agent(x):  # [chunk, step, env, agent, ...] -> [block, step, agent, sequence, ...]
@@ -71,7 +80,7 @@ def prepare(
 
     return Batch(
         **{
-            name: per_agent(getattr(steps, name))
+            name: jax.tree.map(per_agent, getattr(steps, name))
             for name in ("obs", "state", "action", "log_prob", "value", "legal", "active")
         },
         advantage=from_time(advantages, blocks=blocks, clock=clock),
@@ -93,15 +102,18 @@ def minibatches(key: jax.Array, batch: Batch, parts: int) -> Batch:
     order = jax.random.permutation(key, blocks * each)
 
     def deal(name, x):
-        if x is None:
-            return None
         axis = 2 if name in ("first", "actor_carry", "critic_carry") else 3
         x = jnp.moveaxis(x, axis, 1)
         x = x.reshape(blocks * each, *x.shape[2:])[order]
         x = x.reshape(parts, blocks // parts, each, *x.shape[1:])
         return jnp.moveaxis(x, 2, axis + 1)
 
-    return Batch(**{name: deal(name, x) for name, x in batch._asdict().items()})
+    return Batch(
+        **{
+            name: jax.tree.map(functools.partial(deal, name), x)
+            for name, x in batch._asdict().items()
+        }
+    )
 
 
 def to_time(x: jax.Array, num_envs: int) -> jax.Array:

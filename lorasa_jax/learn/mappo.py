@@ -38,6 +38,7 @@ def update(
         targets,
         blocks=blocks * hp.minibatches,
         clock=hp.chunk_length,
+        alike=getattr(team_.env, "alike", {}),
     )
 
     def epoch(learners, key):

@@ -10,6 +10,7 @@ factors to 10 bits (TF32) on NVIDIA's.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,11 +41,12 @@ def layer_of(name: str) -> str:
     return HEAD if name.startswith(f"{HEAD}_") else name
 
 
-def standardise(x: jax.Array) -> jax.Array:
-    """LayerNorm over the last axis without its affine part."""
-    centred = x - x.mean(-1, keepdims=True)
-    variance = jnp.square(centred).mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + EPSILON)
+def standardise(x: jax.Array, like: jax.Array | None = None) -> jax.Array:
+    """LayerNorm over the last axis without its affine part, by the moments of `like` or its own."""
+    like = x if like is None else like
+    mean = like.mean(-1, keepdims=True)
+    variance = jnp.square(like - mean).mean(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + EPSILON)
 
 
 @jax.custom_vjp
@@ -70,6 +72,16 @@ def _product_backward(residuals, gradient):
 product.defvjp(_product_forward, _product_backward)
 
 
+class Views(NamedTuple):
+    """A network's prepared inputs whose first features are the same for all agents, kept once.
+
+    common [..., 1 or no agent axis, ..., c]; own [..., agent, ..., features - c].
+    """
+
+    common: jax.Array
+    own: jax.Array
+
+
 class Norm(nn.Module):
     """The affine part of a LayerNorm over `features`: returns (scale, bias), applied by Linear."""
 
@@ -80,6 +92,11 @@ class Norm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (self.features,))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return scale, bias
+
+
+def width_of(x: jax.Array | Views) -> int:
+    """The number of features."""
+    return sum(part.shape[-1] for part in jax.tree.leaves(x))
 
 
 class Linear(nn.Module):
@@ -96,13 +113,17 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x, norm=None):
         kernel = self.param(
-            "kernel", nn.initializers.orthogonal(self.gain), (x.shape[-1], self.features)
+            "kernel", nn.initializers.orthogonal(self.gain), (width_of(x), self.features)
         )
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
         if norm is not None:
             scale, offset = norm
             bias = matmul(offset, kernel) + bias
             kernel = scale[:, None] * kernel
+        if isinstance(x, Views):
+            common = x.common.shape[-1]
+            own = product(x.own, kernel[common:]) + bias
+            return product(x.common, kernel[:common]) + own
         return product(x, kernel) + bias
 
 
@@ -120,7 +141,8 @@ class RecurrentNetwork(nn.Module):
 
     `__call__(carry [..., carry_size], x [time, ..., features], first [time, ...])` returns the last
     carry and a dictionary of outputs [time, ..., features]. Where `first` is true the carry is
-    zeroed before the step. `prepared` says that x went through `prepare` before.
+    zeroed before the step. `prepared` says that x went through `prepare` before; then it may be
+    `Views` too.
     """
 
     heads: Mapping[str, tuple[int, float, float]]
@@ -152,16 +174,24 @@ class RecurrentNetwork(nn.Module):
             outputs[output] = jnp.broadcast_to(vector, (*x[0].shape[:-1], features))
         return carry, outputs
 
-    def prepare(self, x):
-        """What inputs become whatever the parameters are: once for all passes over them."""
-        return standardise(x) if self.layer_norm else x
+    def prepare(self, x, alike: int = 0):
+        """What inputs become whatever the parameters are: once for all passes over them.
+
+        alike: how many first features of x [..., agent, features] are the same for all agents,
+        who have the same mean and variance too; with any, the result is `Views`.
+        """
+        if not alike:
+            return standardise(x) if self.layer_norm else x
+        one = x[..., :1, :]
+        views = Views(one[..., :alike], x[..., alike:])
+        return Views(*[standardise(part, one) for part in views]) if self.layer_norm else views
 
     def _normed(self, x, number, prepared=False):
         """The input of layer `number`, and the affine part of its LayerNorm, if it has one."""
         if not self.layer_norm:
             return x, None
         x = x if prepared else self.prepare(x)
-        return x, Norm(x.shape[-1], name=f"norm_{number}")()
+        return x, Norm(width_of(x), name=f"norm_{number}")()
 
     @property
     def carry_size(self) -> int:

@@ -12,7 +12,7 @@ from mujoco_loop import PARTITION, PROFILES, ROBOTS, loop_of
 from mujoco_words import both, forces, motor_words, numbered, pos, source_words
 
 from lorasa_jax import envs
-from lorasa_jax.envs import mamujoco
+from lorasa_jax.envs import mamujoco, wrappers
 from lorasa_jax.envs.mamujoco import observations
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS, Partition, partition
 from lorasa_jax.envs.mamujoco.physics import PhysState, load_model
@@ -539,3 +539,19 @@ def test_defaults_of_the_profiles():
 def test_sight_beyond_the_joint_graph_is_refused(k):
     with pytest.raises(ConfigError, match=f"env.k={k} is out of range; .* it goes from 0 to 2"):
         make("ant_4x2", k=k)
+
+
+@pytest.mark.parametrize(
+    ("name", "views"), [("ant_4x2", {"state"}), ("humanoid_9_8", {"obs", "state"})]
+)
+def test_what_is_called_alike_is_the_same_for_all_agents(name, views):
+    env = envs.make(name)
+    _, timestep = env.reset(jax.random.key(0))
+    assert set(env.alike) == views
+    for view, features in env.alike.items():
+        seen = np.asarray(getattr(timestep, view))
+        assert (seen[:, :features] == seen[:1, :features]).all()
+        np.testing.assert_allclose(seen.mean(-1), seen[0].mean(), rtol=1e-6)
+        np.testing.assert_allclose(seen.var(-1), seen[0].var(), rtol=1e-6)
+    assert wrappers.ObservationWrapper(env).alike == {}
+    assert wrappers.Standardise(env).alike == env.alike

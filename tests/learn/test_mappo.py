@@ -86,6 +86,34 @@ def test_losses_are_summed_over_blocks(monkeypatch, lora):
     assert_close(report, whole_report, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("actor", "critic"),
+    [(ps(2), ps(2)), (nps(2), nps(2)), (LORA, ps(2))],
+    ids=["ps", "nps", "lora"],
+)
+def test_what_agents_see_alike_is_kept_once(start, counter, actor, critic):
+    class Alike(counter):
+        alike = property(lambda self: {"obs": 3, "state": 3})
+
+    hp, results = HP._replace(minibatches=3), []
+    for env in (counter(), Alike()):
+        team, state = start(env, actor, critic)
+        results.append(jax.jit(lambda s, t=team: mappo.update(s, t, hp)[:2])(state))
+        assert changed(results[-1][0].critic.banks, state.critic.banks)
+    assert_close(*[(after.actor.banks, after.critic.banks, report) for after, report in results],
+                 rtol=1e-4, atol=1e-5)  # fmt: skip
+
+
+def test_views_hold_what_the_inputs_held(gathered):
+    window, team, batch, _ = gathered
+    labels = [jnp.zeros((LENGTH, ENVS, 2))] * 2
+    found = batches.prepare(window, team, *labels, blocks=1, clock=CHUNK, alike={"state": 3})
+    np.testing.assert_array_equal(found.obs, batch.obs)
+    assert found.state.common.shape[2:] == (1, 12, 3)
+    whole = [jnp.repeat(found.state.common, 2, axis=2), found.state.own]
+    np.testing.assert_allclose(jnp.concatenate(whole, axis=-1), batch.state, rtol=1e-5)
+
+
 @pytest.mark.parametrize("parts", [2, 4])
 def test_minibatches_deal_every_sequence_once(gathered, parts):
     window, team, *_ = gathered

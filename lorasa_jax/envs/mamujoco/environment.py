@@ -114,6 +114,9 @@ class MultiAgentMujoco:
         self._middle, self._half = (low + high) / 2, (high - low) / 2
         self.observation_size = self._observed.index.shape[1]
         self.state_size = len(self._state.index)
+        self.alike = {"state": self.state_size}
+        if full_observation:
+            self.alike["obs"] = self.observation_size
         self.action_space = Box(self.action_index.shape[1])
         # What a fresh state needs from the engine: all that is observed, and some measures.
         observed = set(self.source.fields) & {"cinert", "cvel", "qfrc_actuator", "extra"}
