@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.learn.rollout import Window
+from lorasa_jax.learn.rollout import Window, merge_time
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.networks import Views
 
@@ -68,7 +68,7 @@ def prepare(
     )
 
     def per_agent(x):  # [chunk, step, env, agent, ...] -> [block, step, agent, sequence, ...]
-        return from_time(x.reshape(-1, *x.shape[2:]), blocks=blocks, clock=clock)
+        return from_time(merge_time(x), blocks=blocks, clock=clock)
 
     def per_env(x):  # [chunk, step, env] -> [block, step, sequence]
         x = jnp.moveaxis(x, 1, 0)
@@ -127,8 +127,9 @@ def to_time(x: jax.Array, num_envs: int) -> jax.Array:
 
 def from_time(x: jax.Array, *, blocks: int, clock: int) -> jax.Array:
     """[time, env, agent, ...] -> [block, step, agent, sequence, ...]."""
-    x = jnp.moveaxis(x.reshape(-1, clock, *x.shape[1:]), (1, 3), (0, 1))
-    x = x.reshape(*x.shape[:2], blocks, -1, *x.shape[4:])
+    chunks = x.shape[0] // clock  # sizes are said, for -1 fails where there are no features
+    x = jnp.moveaxis(x.reshape(chunks, clock, *x.shape[1:]), (1, 3), (0, 1))
+    x = x.reshape(*x.shape[:2], blocks, chunks * x.shape[3] // blocks, *x.shape[4:])
     return jnp.moveaxis(x, 2, 0)
 
 

@@ -9,6 +9,7 @@ Products are taken in full float32 on every device, as in PyTorch; JAX alone wou
 factors to 10 bits (TF32) on NVIDIA's.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def _product_forward(x, kernel):
 
 def _product_backward(residuals, gradient):
     x, kernel = residuals
-    rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    count = math.prod(x.shape[:-1])  # not -1, which fails where agents have nothing of their own
+    rows = x.reshape(count, x.shape[-1]), gradient.reshape(count, gradient.shape[-1])
     return matmul(gradient, kernel.T), matmul(rows[0].T, rows[1])
 
 

@@ -104,6 +104,24 @@ def test_what_agents_see_alike_is_kept_once(start, counter, actor, critic):
                  rtol=1e-4, atol=1e-5)  # fmt: skip
 
 
+@pytest.mark.parametrize("critic", [ps(2), nps(2)], ids=["ps", "nps"])
+def test_agents_may_have_nothing_of_their_own(start, counter, critic):
+    class Nameless(counter):
+        def view(self, steps, total):
+            obs, state = super().view(steps, total)
+            return obs, jnp.repeat(state[:1], 2, axis=0)
+
+    class Alike(Nameless):
+        alike = property(lambda self: {"state": self.state_size})
+
+    results = []
+    for env in (Nameless(), Alike()):
+        team, state = start(env, ps(2), critic)
+        results.append(jax.jit(lambda s, t=team: mappo.update(s, t, HP)[0])(state))
+        assert changed(results[-1].critic.banks, state.critic.banks)
+    assert_close(*[after.critic.banks for after in results], rtol=1e-4, atol=1e-5)
+
+
 def test_views_hold_what_the_inputs_held(gathered):
     window, team, batch, _ = gathered
     labels = [jnp.zeros((LENGTH, ENVS, 2))] * 2
