@@ -54,6 +54,30 @@ def exchanges(agents: int) -> np.ndarray:
     return np.where(own == i, j, np.where(own == j, i, own))
 
 
+def derangements(agents: int, count: int, seed: int = 0) -> np.ndarray:
+    """[draw, agent]: at most `count` different assignments at random; nobody keeps its own.
+
+    Raises:
+      ValueError: there is one agent, or count is not positive.
+    """
+    if agents < 2 or count < 1:
+        raise ValueError(f"{count} exchanges of {agents} agents cannot be drawn.")
+    count = min(count, _number_of_derangements(agents))
+    generator, own, found = np.random.default_rng(seed), np.arange(agents), {}
+    while len(found) < count:
+        drawn = generator.permutation(agents)
+        if (drawn != own).all():
+            found[tuple(drawn)] = drawn
+    return np.stack(list(found.values()))
+
+
+def _number_of_derangements(agents):
+    before, now = 1, 0  # of no agent, of one
+    for n in range(2, agents + 1):
+        before, now = now, (n - 1) * (now + before)
+    return now
+
+
 def uniform(agents: int) -> np.ndarray:
     """[agent j, agent]: all act with j's weights."""
     return np.repeat(np.arange(agents)[:, None], agents, axis=1)

@@ -84,6 +84,19 @@ def deltas(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
     return merged(scheme, {**banks, net: jax.tree.map(jnp.zeros_like, banks[net])})
 
 
+def common(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
+    """Every agent's network with the mean of all agents' deltas instead of its own, [agent, ...].
+
+    What adapters have learned alike stays, what they have learned apart goes.
+
+    Raises:
+      ValueError: the scheme has no bank of whole networks.
+    """
+    return jax.tree.map(
+        lambda net, delta: net + delta.mean(0), backbone(scheme, banks), deltas(scheme, banks)
+    )
+
+
 def _net(scheme):
     if "net" not in scheme.banks:
         raise ValueError(f"a scheme of banks {', '.join(scheme.banks)} has no backbone.")

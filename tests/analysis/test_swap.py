@@ -38,6 +38,19 @@ def test_assignments():
     assert swap.uniform(2).tolist() == [[0, 0], [1, 1]]
 
 
+def test_derangements_are_different_and_leave_nobody_in_place():
+    assert swap.derangements(2, 16).tolist() == [[1, 0]]
+    assert sorted(swap.derangements(3, 16).tolist()) == [[1, 2, 0], [2, 0, 1]]
+    assert len(swap.derangements(5, 1000)) == 44
+    drawn = swap.derangements(17, 16, seed=3)
+    assert len(np.unique(drawn, axis=0)) == 16 and (drawn != np.arange(17)).all()
+    np.testing.assert_array_equal(np.sort(drawn), np.tile(np.arange(17), (16, 1)))
+    np.testing.assert_array_equal(drawn, swap.derangements(17, 16, seed=3))
+    for agents, count in ((1, 1), (3, 0)):
+        with pytest.raises(ValueError, match="cannot be drawn"):
+            swap.derangements(agents, count)
+
+
 def test_shared_weights_stay_shared(build, random_banks):
     scheme = build(sharing="mtl").actor.scheme
     tree, axes = scheme.weights(random_banks(build(sharing="mtl").actor))

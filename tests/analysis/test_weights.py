@@ -67,6 +67,17 @@ def test_deltas_are_exact_where_differences_are_rounded(planted):
     np.testing.assert_allclose(small, 1e-8 * whole, rtol=1e-5)
 
 
+def test_common_weights_keep_what_deltas_have_alike(planted):
+    scheme, banks = planted
+    found = weights.common(scheme, banks)
+    for layer in ("linear_1", "gru_h_5"):
+        adapter = banks["adapters"][layer]
+        deltas = np.asarray(adapter["a"], float) @ np.asarray(adapter["b"], float)
+        expected = np.asarray(banks["net"][layer]["kernel"][0], float) + deltas.mean(0)
+        for agent in range(2):
+            np.testing.assert_allclose(found[layer]["kernel"][agent], expected, atol=1e-5)
+
+
 def test_every_head_counts_with_the_last_layer(build, random_banks):
     team = build(*CONTINUOUS)
     banks = random_banks(team.actor)

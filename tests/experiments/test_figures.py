@@ -22,6 +22,7 @@ from experiments import (
     figures_6_7,
     figures_9_20,
     learning,
+    specialisation,
     tables_10_13,
     training,
 )
@@ -31,6 +32,7 @@ from lorasa_jax import config as configuration
 from lorasa_jax import reporting, run, runs
 from lorasa_jax.analysis import curves, weights
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.play import EpisodeResults
 from lorasa_jax.policy import sharing as ways
 
 TINY = [
@@ -337,6 +339,55 @@ def test_tables_10_to_13_add_up(robot):
     assert f"{mean:.2f}" in line
 
 
+def test_specialisation_exchanges_adapters(lora, monkeypatch):
+    """Returns tell which weights played: here a return is a sum over the agents' own weights."""
+    run = runs.load(lora)
+    agents = np.arange(run.team.env.num_agents)
+
+    def fingerprints(key, team, actor_weights, *, episodes):
+        kernel = actor_weights[0]["linear_2"]["kernel"].sum((1, 2))
+        results = kernel @ (1.0 + agents)
+        return EpisodeResults(results[None].repeat(episodes), None, None)
+
+    monkeypatch.setattr(specialisation, "play", fingerprints)
+    arguments = [f"run={lora}", "episodes=2", "exchanges=100"]
+    specialisation.main(arguments)
+    rows = same_command("specialisation", arguments)["specialisation"]
+    scheme, banks = run.team.actor.scheme, run.actor_banks(1)
+    merged, shared = (
+        np.asarray(function(scheme, banks)["linear_2"]["kernel"], float).sum((1, 2))
+        for function in (weights.merged, weights.backbone)
+    )
+    found = {}
+    for row in rows:
+        if row["seed"] == "1":
+            found.setdefault(row["team"], []).append(float(row["return"]))
+    near = lambda values: pytest.approx(values, rel=1e-4, abs=1e-4)  # noqa: E731
+    assert found["own"] == near([merged @ (1.0 + agents)])
+    assert found["uniform"] == near([x * (1.0 + agents).sum() for x in merged])
+    assert found["common"] == near([merged.mean() * (1.0 + agents).sum()])
+    assert found["backbone"] == near([shared @ (1.0 + agents)])
+    others = [
+        merged[list(order)] @ (1.0 + agents)
+        for order in itertools.permutations(agents)
+        if (np.array(order) != agents).all()
+    ]
+    assert len(others) == 9
+    assert sorted(found["exchanged"]) == near(sorted(others))
+    text = cells.Path("results/specialisation/specialisation.md").read_text()
+    assert f"| {np.median(others):,.0f} (" in text
+
+
+def test_specialisation_plays_and_counts_wins(place):
+    arguments = ["cells=smax_3m/mappo/ps_lora", "episodes=2", "exchanges=1", *TINY]
+    specialisation.main(arguments)
+    rows = same_command("specialisation", arguments)["specialisation"]
+    teams = ["own", "exchanged", *["uniform"] * 3, "common", "backbone"]
+    assert [(row["seed"], row["team"]) for row in rows] == [(s, t) for s in "01" for t in teams]
+    assert all(float(row["win_rate"]) in (0.0, 0.5, 1.0) for row in rows)
+    assert all(np.isfinite(float(row["return"])) for row in rows)
+
+
 # Numbers of the paper's architecture, counted by hand (authors' log-std, StarCraft's sizes):
 # PS actor, PS critic, NPS actors, MTL actor, one agent's adapters of rank 8, agents.
 COUNTS = {
@@ -429,6 +480,7 @@ def test_commands_are_told_instead(place, capsys):
         (figure_2.main, ["cells=ant_4x2/a2po/ps", "algo.minibatches=2"], "of the figure's cells"),
         (figure_4.main, ["placements=middle"], "placements=middle is not known"),
         (figure_8.main, ["run=nowhere"], "holds no run"),
+        (specialisation.main, ["exchanges=0"], "exchanges=0 must be at least 1"),
         (figure_3.main, ["measure=maybe"], "true or false"),
         (figure_3.main, ["show=commands"], "drop show=commands"),
     ],
