@@ -24,6 +24,8 @@ ANT = [
     "total_steps=1600", "switch_at=800", "eval_every=4", "checkpoint_every=3", "eval_episodes=2",
     "updates_per_call=2", "algo.epochs=2", "network.hidden=16",
 ]  # fmt: skip
+# The C engine's callbacks are in no cache: every process compiles, so let it be quick.
+QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 def command(out, *overrides, job=TINY):
@@ -145,7 +147,9 @@ def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, n
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices):
+def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices, monkeypatch):
+    jax.devices()  # this process's own compiler keeps its flags
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY)
     one, other, job = tmp_path / "one", tmp_path / "other", [*ANT, f"devices={devices}"]
     run(one, job=job)
     assert "continues" in interrupt(other, signal.SIGTERM, 2, job=job)
