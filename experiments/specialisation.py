@@ -12,9 +12,10 @@ Not in the paper; a task is specialised if policies differ and exchanging them c
     common     the mean of all agents' adapters: what they have learned alike
     backbone   none
 
-and keeps its own id throughout. Where adapters have only gone on with the training of the shared
-policy, `common` does as well as `own`. specialisation.csv has a row for every seed and team,
-specialisation.md medians and ranges over a seed's teams.
+and keeps its own id throughout; under seps_lora an adapter brings its cluster's backbone along.
+Adapters that have learned one thing all alike do as well in `common` and `exchanged` as in `own`.
+The reverse is no proof: a mean of adapters can also be bad because it is a mean. specialisation.csv
+has a row for every seed and team, specialisation.md medians and ranges over a seed's teams.
 """
 
 import jax
@@ -52,11 +53,10 @@ def rows_of(subject, episodes: int, exchanges: int) -> list[dict]:
     scheme = team.actor.scheme
     if weights.num_agents(scheme) < 2:
         raise ConfigError(f"{subject.env} has one agent; choose an environment with several.")
-    axes = jax.tree.map(lambda _: 0, weights.merged(scheme, subject.banks(subject.seeds[0])))
 
     @jax.jit
     def played(key, tree):
-        results = play(key, team, (tree, axes), episodes=episodes)
+        results = play(key, team, _each_its_own(tree), episodes=episodes)
         return results.returns.mean(), None if results.won is None else results.won.mean()
 
     for seed in subject.seeds:
@@ -82,9 +82,14 @@ def teams(scheme, banks, exchanges: int):
     }
     for name, kind in assignments.items():
         for draw, assignment in enumerate(kind):
-            yield name, draw, jax.tree.map(lambda x, chosen=assignment: x[chosen], merged)
+            yield name, draw, swap.reassigned(_each_its_own(merged), assignment)[0]
     yield "common", 0, weights.common(scheme, banks)
     yield "backbone", 0, weights.backbone(scheme, banks)
+
+
+def _each_its_own(tree):
+    """Weights [agent, ...] with the axes that say so."""
+    return tree, jax.tree.map(lambda _: 0, tree)
 
 
 @pictures.styled
