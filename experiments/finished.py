@@ -83,7 +83,7 @@ def _given(path, adapted):
 
 def visited(subject: Subject, seed: int, length: int, num_envs: int) -> Observations:
     """What a run's agents see while they play their finished policies, actions sampled."""
-    team = subject.checkpoint.team
+    team = subject.checkpoint.team_of(seed)
     weights, axes = subject.weights(seed)
 
     @jax.jit

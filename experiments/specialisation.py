@@ -18,6 +18,8 @@ The reverse is no proof: a mean of adapters can also be bad because it is a mean
 has a row for every seed and team, specialisation.md medians and ranges over a seed's teams.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -49,17 +51,23 @@ def rows_of(subject, episodes: int, exchanges: int) -> list[dict]:
     Raises:
       ConfigError: there is one agent alone.
     """
-    team, rows = subject.checkpoint.team, []
-    scheme = team.actor.scheme
+    rows, scheme = [], subject.checkpoint.team.actor.scheme
     if weights.num_agents(scheme) < 2:
         raise ConfigError(f"{subject.env} has one agent; choose an environment with several.")
 
-    @jax.jit
-    def played(key, tree):
-        results = play(key, team, _each_its_own(tree), episodes=episodes)
-        return results.returns.mean(), None if results.won is None else results.won.mean()
+    @functools.cache
+    def player(env):  # one for all policies, unless they see observations differently
+        team = subject.checkpoint.team._replace(env=env)
+
+        @jax.jit
+        def played(key, tree):
+            results = play(key, team, _each_its_own(tree), episodes=episodes)
+            return results.returns.mean(), None if results.won is None else results.won.mean()
+
+        return played
 
     for seed in subject.seeds:
+        played = player(subject.checkpoint.team_of(seed).env)
         for name, draw, tree in teams(scheme, subject.banks(seed), exchanges):
             returned, won = played(jax.random.key(seed), tree)
             rows.append(

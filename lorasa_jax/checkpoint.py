@@ -4,8 +4,11 @@ A checkpoint is one folder named after its update. Orbax writes it beside the ot
 it when it is complete; the last two and the ends of phases are kept.
 """
 
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,6 +21,7 @@ from lorasa_jax.errors import TrainingError
 
 # Orbax reports its every step as a warning or info through absl's logger.
 logging.getLogger("absl").setLevel(logging.ERROR)
+NOTHING = MappingProxyType({})
 
 
 class Checkpoints:
@@ -77,14 +81,37 @@ class Checkpoints:
             "meta"
         ]
 
-    def restore(self, update: int, like: Any) -> Any:
-        """The state of `update`; `like` is a state of the same shapes and types (never read)."""
+    def restore(self, update: int, like: Any, later: Mapping[str, Any] = NOTHING) -> Any:
+        """The state of `update`; `like` is a state of the same shapes and types (never read).
+
+        later: what entries of these dictionaries in `like` are where the checkpoint, of an earlier
+        version, lacks them.
+        """
+        stored = self._stored(update)
+        lacking = {
+            name: [key for key in getattr(like, name) if (name, key) not in stored]
+            for name in later
+        }
         abstract = jax.tree.map(
             lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(_keys_to_data, like)
         )
+        asked = (
+            abstract._replace(
+                **{
+                    name: {key: x for key, x in getattr(abstract, name).items() if key not in keys}
+                    for name, keys in lacking.items()
+                }
+            )
+            if later
+            else abstract
+        )
         saved = self._manager.restore(
-            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(_lean(asked)))
         )["state"]
+        saved = _whole(asked, saved)
+        for name, keys in lacking.items():
+            new = {key: np.full_like(getattr(abstract, name)[key], later[name]) for key in keys}
+            saved = saved._replace(**{name: {**getattr(saved, name), **new}})
         return jax.tree.map(
             lambda old, new: (
                 jax.random.wrap_key_data(jnp.asarray(new)) if _is_key(old) else jnp.asarray(new)
@@ -92,6 +119,12 @@ class Checkpoints:
             like,
             saved,
         )
+
+    def _stored(self, update):
+        """The paths of a checkpoint's arrays."""
+        path = self.folder / str(update) / "state" / "_METADATA"
+        arrays = json.loads(path.read_text())["tree_metadata"].values()
+        return {tuple(key["key"] for key in array["key_metadata"]) for array in arrays}
 
     def close(self) -> None:
         self._manager.close()
@@ -106,7 +139,36 @@ def _keys_to_data(tree):
 
 
 def _to_numpy(tree):
-    return jax.tree.map(np.asarray, _keys_to_data(tree))
+    return _lean(jax.tree.map(np.asarray, _keys_to_data(tree)))
+
+
+def _lean(tree):
+    """The tree with dictionaries for tuples that have fields of None, and those fields left out.
+
+    Orbax would tell such a field from one that is not there, as before it was added.
+    """
+    if isinstance(tree, dict):
+        return {key: _lean(x) for key, x in tree.items()}
+    if not isinstance(tree, tuple):
+        return tree
+    if not hasattr(tree, "_fields"):
+        return tuple(map(_lean, tree))
+    if any(x is None for x in tree):
+        return {key: _lean(x) for key, x in tree._asdict().items() if x is not None}
+    return type(tree)(*map(_lean, tree))
+
+
+def _whole(like, lean):
+    """The lean tree in the shape of `like`."""
+    if isinstance(like, dict):
+        return {key: _whole(like[key], x) for key, x in lean.items()}
+    if not isinstance(like, tuple):
+        return lean
+    if not hasattr(like, "_fields"):
+        return tuple(map(_whole, like, lean))
+    parts = lean if isinstance(lean, dict) else lean._asdict()
+    fields = like._asdict().items()
+    return type(like)(*(None if x is None else _whole(x, parts[key]) for key, x in fields))
 
 
 def _reason(error):

@@ -2,9 +2,11 @@
 
 from fnmatch import fnmatchcase
 
+from lorasa_jax import envs
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import a2po, returns
 from lorasa_jax.policy import sharing as sharing_table
+from lorasa_jax.policy.distributions import STD_LIMIT
 from lorasa_jax.policy.networks import DEPTH, LAYERS_OF, layers_of
 from lorasa_jax.values import listed, number, truth, whole
 
@@ -16,9 +18,32 @@ def one_of(value, key: str, accepted) -> None:
         raise ConfigError(f"{key}={value} is not known; choose one of {listed(accepted)}.")
 
 
+def environment(env: dict) -> None:
+    """What every environment has: ids, and how observations are scaled."""
+    for key in ("agent_ids", "standardise"):
+        truth(env[key], f"env.{key}")
+    one_of(env["normalise"], "env.normalise", envs.NORMALISE)
+    if env["standardise"] and env["normalise"] != "none":
+        raise ConfigError(
+            "env.standardise=true and env.normalise=running exclude each other; drop one of them."
+        )
+
+
+def lr_decay(value) -> str:
+    """algo.lr_decay as a word; true and false are linear and none."""
+    word = {True: "linear", False: "none", None: "none"}.get(value, value)
+    one_of(word, "algo.lr_decay", ("none", "linear"))
+    return word
+
+
 def network(network_) -> None:
     one_of(network_.kind, "network.kind", tuple(LAYERS_OF))
-    one_of(network_.log_std, "network.log_std", ("linear", "vector"))
+    one_of(network_.log_std, "network.log_std", ("vector", "linear"))
+    if not 0.0 <= network_.std_min < STD_LIMIT:
+        raise ConfigError(
+            f"network.std_min={network_.std_min} must be at least 0 and below {STD_LIMIT}, the "
+            "largest standard deviation."
+        )
     if network_.depth > DEPTH:
         raise ConfigError(f"network.depth={network_.depth} must be at most {DEPTH}.")
 
@@ -99,7 +124,9 @@ def critic_sharing(value: str | None, sharing: str) -> str | None:
 def algorithm(config) -> None:
     algo = config.algo
     one_of(algo.ratio, "algo.ratio", ("per_dimension", "joint"))
-    one_of(algo.truncation, "algo.truncation", ("bootstrap", "authors"))
+    one_of(algo.truncation, "algo.truncation", ("bootstrap", "authors", "terminal"))
+    if algo.target_kl is not None:
+        _above_zero(algo.target_kl, "algo.target_kl")
     for name, section in (("algo", algo), ("pretrain", config.pretrain)):
         if section is None:
             continue
@@ -118,9 +145,10 @@ def algorithm(config) -> None:
         one_of(algo.trace, "algo.trace", tuple(returns.TRACES))
         one_of(algo.clip_schedule, "algo.clip_schedule", tuple(a2po.CLIPS))
         one_of(algo.others, "algo.others", tuple(a2po.OTHERS))
+        one_of(algo.trace_others, "algo.trace_others", ("all", "preceding"))
         one_of(algo.refresh, "algo.refresh", ("turn", "step"))
-        if algo.others_clip <= 0.0:
-            raise ConfigError(f"algo.others_clip={algo.others_clip} must be above 0.")
+        if algo.others_clip is not None:
+            _above_zero(algo.others_clip, "algo.others_clip")
     if algo.rollout_length % algo.chunk_length:
         raise ConfigError(
             f"algo.chunk_length={algo.chunk_length} must divide "
@@ -192,7 +220,7 @@ def switch(config, value, cell: dict, notes: list[str]) -> int | None:
         updates = min(max(round(share * config.num_updates), 1), config.num_updates - 1)
         if updates * batch != cell["switch_at"] or total != cell["total_steps"]:
             notes.append(
-                f"switch_at={updates * batch:,}: the paper's share of the run "
+                f"switch_at={updates * batch:,}: the share of the run in preset={config.preset} "
                 f"({share:.1%}), on a whole update"
             )
         return updates * batch

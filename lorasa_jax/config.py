@@ -10,17 +10,17 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lorasa_jax import checks, overrides, paper, plugins
+from lorasa_jax import checks, overrides, paper, plugins, presets
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
 from lorasa_jax.policy import sharing as sharing_table
 from lorasa_jax.schema import (
-    LATER,
     Config,
     Network,
     Pretrain,
     algo_names,
     algo_type,
+    later,
     place,
 )
 from lorasa_jax.values import number, truth, typed, whole
@@ -41,21 +41,26 @@ def load(words: list[str], *, batch: bool = False) -> Config:
             raw = compose("config", overrides=words)
     except HydraException as error:
         raise ConfigError(overrides.sentence(error, words)) from error
-    return dataclasses.replace(resolve(raw, batch=batch), words=given)
+    return dataclasses.replace(resolve(raw, given, batch=batch), words=given)
 
 
-def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
-    """Fills what is null from the paper's cell, converts every value, and checks the whole.
+def resolve(
+    raw: DictConfig, words: tuple[str, ...] | None = None, *, batch: bool = False
+) -> Config:
+    """Fills what is null from preset and paper, converts every value, and checks the whole.
 
-    batch: this is a job of several; `out` is where their folders are.
+    words: those of the command line, whose keys win over the preset; None: this is a run's own
+    configuration, in which all is decided. batch: this is a job of several; `out` is where their
+    folders are.
     """
     tree = OmegaConf.to_container(raw, resolve=True)
     plugins.load(tree.setdefault("plugins", []))
     notes: list[str] = []
     algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
-    for name, before in LATER.items():
+    for name, before in later(algo).items():
         section, key = place(tree, name)
         section.setdefault(key, before)
+    checks.one_of(tree.setdefault("preset", "paper"), "preset", presets.NAMES)
     checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
     like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
     checks.one_of(algo["name"], "algo", algo_names())
@@ -63,15 +68,19 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     for key, default in own_algo.items():
         algo.setdefault(key, default)  # a run from before the key
     cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), like)
+    if words is not None:
+        _preset(tree, cell, words, notes)
     pretrain = _pretrain(tree, algo, sharing["name"])
     own = sharing_table.TABLE[sharing["name"]].options
     for section in (tree, algo, sharing, network):
         for key, value in section.items():
-            left = key in ("switch_at", "alpha") or (section is sharing and key in own)
+            left = key in ("switch_at", "alpha", "others_clip") or (
+                section is sharing and key in own
+            )
             if value is None and key in cell and not left:
                 section[key] = cell[key]
-    for key in ("agent_ids", "standardise"):
-        truth(tree["env"][key], f"env.{key}")
+    checks.environment(tree["env"])
+    algo["lr_decay"] = checks.lr_decay(algo["lr_decay"])
     network = typed(Network, network, "network.")
     checks.network(network)
     if "rank" in sharing:
@@ -87,6 +96,7 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
         critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),
         network=network,
         logger=tree["logger"],
+        preset=tree["preset"],
         total_steps=whole(tree["total_steps"], "total_steps"),
         switch_at=None,
         switch_when=tree["switch_when"],
@@ -117,6 +127,20 @@ def resolve(raw: DictConfig, *, batch: bool = False) -> Config:
     if batch or not out:
         out = Path(out or "runs", _folder(config))
     return dataclasses.replace(config, out=str(out))
+
+
+def _preset(tree, cell, words, notes):
+    """Sets the preset's keys in place, but for those that are given on the command line."""
+    env, algo = tree["env"]["name"], algorithms.model(tree["algo"]["name"])
+    numbers = presets.numbers(tree["preset"], env, algo)
+    given = {word.lstrip("+").partition("=")[0] for word in words}
+    cell.update({key: numbers[key] for key in ("total_steps", "switch_at") if key in numbers})
+    for name, value in numbers.items():
+        section, key = place(tree, name)
+        if name not in given and name not in ("total_steps", "switch_at"):
+            section[key] = value
+    for source in dict.fromkeys(row.source for row in presets.rows(tree["preset"], env, algo)):
+        notes.append(f"preset={tree['preset']}: {source}")
 
 
 def _pretrain(tree, algo, sharing):

@@ -5,6 +5,7 @@ Plays episodes with the policies of a run, or of a safetensors export, and print
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Options:
 class Subject(NamedTuple):
     """What is evaluated: a policy for each of `seeds`.
 
-    banks(seed) are a policy's parameters, weights(banks) every agent's weights and their axes.
+    banks(seed) are a policy's parameters, weights(banks) every agent's weights and their axes,
+    team_of(seed) the team in an environment that shows what that policy is to see.
     """
 
     env: str
@@ -50,6 +52,7 @@ class Subject(NamedTuple):
     seeds: tuple[int, ...]
     banks: Callable[[int], Any]
     weights: Callable[[Any], tuple[Any, Any]]
+    team_of: Callable[[int], Any]
 
 
 def parse(arguments: list[str]) -> Options:
@@ -86,7 +89,9 @@ def _of_run(options):
     run = runs.load(options.out, options.step)
     names = run.config.env["name"], run.config.sharing["name"]
     weights = run.team.actor.scheme.weights
-    return Subject(*names, run.env_steps, run.team, run.config.seeds, run.actor_banks, weights)
+    return Subject(
+        *names, run.env_steps, run.team, run.config.seeds, run.actor_banks, weights, run.team_of
+    )
 
 
 def _of_export(options):
@@ -99,6 +104,7 @@ def _of_export(options):
     return Subject(
         found.card["env"]["name"], made["sharing"]["name"], made["step"], found.team,
         (made["seed"],), lambda seed: found.weights, lambda weights: (weights, found.axes),
+        lambda seed: found.team,
     )  # fmt: skip
 
 
@@ -110,16 +116,22 @@ def evaluate(options: Options) -> dict:
 
     found = subject(options)
 
-    @jax.jit
-    def playing(key, banks):
-        return play.play(
-            key, found.team, found.weights(banks), episodes=options.episodes,
-            sampled=options.sampled,
-        )  # fmt: skip
+    @functools.cache
+    def player(env):  # one for all policies, unless they see observations differently
+        team = found.team._replace(env=env)
+
+        @jax.jit
+        def playing(key, banks):
+            return play.play(
+                key, team, found.weights(banks), episodes=options.episodes, sampled=options.sampled
+            )
+
+        return playing
 
     key = jax.random.key(options.seed)
     rows = []
     for seed in found.seeds:
+        playing = player(found.team_of(seed).env)
         results = jax.block_until_ready(playing(key, found.banks(seed)))
         rows.append(
             {
@@ -169,9 +181,11 @@ def episode(found: Subject, seed: int = 0, sampled: bool = False) -> tuple[Any, 
     if not hasattr(found.team.env, "film"):
         raise ConfigError(f"env={found.env} has no pictures; leave out render.")
 
+    team = found.team_of(found.seeds[0])
+
     @jax.jit
     def recorded(key, banks):
-        return play.record(key, found.team, found.weights(banks), sampled=sampled)
+        return play.record(key, team, found.weights(banks), sampled=sampled)
 
     recording = recorded(jax.random.key(seed), found.banks(found.seeds[0]))
     length = int(recording.length)

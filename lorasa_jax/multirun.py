@@ -185,8 +185,9 @@ def job(own, raw: DictConfig) -> Outcome:
         sharing.register(name, named.build, like=named.like, options=named.options)
     for name, algo in own[2].items():
         algorithms.register(name, algo.update, like=algo.like, options=algo.options)
-    config = configuration.resolve(raw, batch=True)
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("out=")]
+    task = tuple(HydraConfig.get().overrides.task)
+    config = configuration.resolve(raw, task, batch=True)
+    words = [word for word in task if not word.startswith("out=")]
     config = dataclasses.replace(config, words=(*words, f"out={config.out}"))
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")

@@ -30,7 +30,8 @@ def register(*more: str) -> None:
             node = {"defaults": [row.like, "_self_"], "name": name, **row.options}
             store.store(group=group, name=name, node=node)
     for name in (*envs.names(), *more):
-        node = {"name": name, "agent_ids": True, "standardise": False, **envs.options(name)}
+        node = {"name": name, "agent_ids": True, "standardise": False, "normalise": "none"}
+        node |= envs.options(name)
         store.store(group="env", name=name, node=node)
 
 
@@ -86,5 +87,5 @@ def _known():
     raw |= {f"sharing.{key}" for key in sharing_table.KEYS}
     raw |= {f"sharing.{key}" for row in sharing_table.registered().values() for key in row.options}
     raw |= {f"env.{key}" for name in GROUPS["env"]() for key in envs.options(name)}
-    raw |= {"env.agent_ids", "env.standardise"}
+    raw |= {"env.agent_ids", "env.standardise", "env.normalise"}
     return sorted(raw)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lorasa_jax import envs
 from lorasa_jax.config import Config
+from lorasa_jax.envs.normalise import nothing_seen, showing
 from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import devices, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
@@ -23,6 +24,8 @@ from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 
 NEVER = np.iinfo(np.int32).max
+# What a quantity that came to be watched later is in a checkpoint from before.
+LATER = {"sums": np.nan, "first_bad": NEVER}
 
 
 class Progress(NamedTuple):
@@ -43,7 +46,7 @@ class Progress(NamedTuple):
 class Phase:
     """One compiled phase, which ends at update `end`.
 
-    advance(progress, n) runs n updates and consumes its progress; play(banks, update) evaluates.
+    advance(progress, n) runs n updates and consumes its progress; play(progress, update) evaluates.
     """
 
     name: str
@@ -65,7 +68,8 @@ def build_teams(
     if isinstance(env.action_space, Discrete):
         distribution = Categorical(env.action_space.n)
     else:
-        distribution = SquashedGaussian(env.action_space.size, config.network.log_std)
+        network = config.network
+        distribution = SquashedGaussian(env.action_space.size, network.log_std, network.std_min)
     named = sharing.TABLE["nps" if apart else config.sharing["name"]]
     own = {key: config.sharing.get(key, default) for key, default in named.options.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, own)
@@ -115,6 +119,7 @@ def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
         learner(team_.critic, critic_key),
         value_norm.init(team_.env.num_agents),
         rollout.start(env_key, team_, hp.num_envs),
+        nothing_seen(team_.env) if hasattr(team_.env, "normalise") else None,
     )
 
 
@@ -169,13 +174,27 @@ def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
     return progress
 
 
+def lr_scale(config: Config) -> Callable | None:
+    """What learning rates are multiplied by at an update [] of the run; None where they stay.
+
+    linear: one at the first update of the run, zero at its last, whatever phases it has.
+    """
+    if config.algo.lr_decay == "none":
+        return None
+    return lambda update: 1.0 - update / max(config.num_updates - 1, 1)
+
+
 def advance(
-    progress: Progress, n: jax.Array, team_: Team, hp, update_=UPDATES["mappo"]
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=UPDATES["mappo"], scale=None
 ) -> Progress:
-    """Runs n updates of one seed; n is traced, so that every chunk length is one compilation."""
+    """Runs n updates of one seed; n is traced, so that every chunk length is one compilation.
+
+    scale(update []): what learning rates are multiplied by, if anything.
+    """
 
     def body(_, progress):
-        state, report, episodes = update_(progress.state, team_, hp)
+        now = hp if scale is None else hp._replace(lr_scale=scale(progress.update))
+        state, report, episodes = update_(progress.state, team_, now)
         update = progress.update + 1
         watched = {
             **report,
@@ -214,35 +233,41 @@ def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
     return single
 
 
+def finished(progress: Progress):
+    """What acts: the actor's banks, and the statistics by which it sees, if any."""
+    return progress.state.actor.banks, progress.state.observed
+
+
 def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
     """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
     hp, seeds = hyperparameters(config, index), config.num_seeds
 
-    def play(banks_and_seed, update):
-        banks, seed = banks_and_seed
+    def play(policy_and_seed, update):
+        (banks, seen), seed = policy_and_seed
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), update)
         weights = team_.actor.scheme.weights(banks)
-        return playing.play(key, team_, weights, episodes=config.eval_episodes)
+        team = team_._replace(env=showing(team_.env, seen))
+        return playing.play(key, team, weights, episodes=config.eval_episodes)
 
     def run(progress, n):
         own = devices.share(hp, config.devices)
-        return advance(progress, n, team_, own, update_of(config.algo))
+        return advance(progress, n, team_, own, update_of(config.algo), lr_scale(config))
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)
-    banks = progress.state.actor.banks
+    policy = finished(progress)
     compiled_run = over_seeds(run, seeds, in_axes=(0, None))
     if config.devices > 1:
         compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
-        banks = jax.device_put(banks, jax.devices()[0])
+        policy = jax.device_put(policy, jax.devices()[0])
     else:
         compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, n).compile()
     put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
     compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
-    compiled_play = compiled_play.lower((banks, seed_array), n).compile()
+    compiled_play = compiled_play.lower((policy, seed_array), n).compile()
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
         compiled_run,
-        lambda banks, update: compiled_play((put(banks), seed_array), update),
+        lambda progress, update: compiled_play((put(finished(progress)), seed_array), update),
     )

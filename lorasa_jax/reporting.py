@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lorasa_jax import __version__, machine
+from lorasa_jax import __version__, machine, warning_signs
 from lorasa_jax.config import Config
 from lorasa_jax.values import whole
 
@@ -54,15 +54,17 @@ class Reporter:
             TextColumn("{task.fields[phase]:>8}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("return {task.fields[score]:>9}{task.fields[wins]}"),
+            TextColumn("return {task.fields[score]:>9}{task.fields[wins]}{task.fields[spread]}"),
             TextColumn("{task.fields[speed]:>8} steps/s"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(
-            "", total=config.num_updates, phase="start", score="-", wins="", speed="-"
-        )
+            "", total=config.num_updates, phase="start", score="-", wins="", spread="",
+            speed="-",
+        )  # fmt: skip
+        self.signs = set(warning_signs.found(read_metrics(self.out)))
 
     def __enter__(self):
         self.bar.start()
@@ -110,9 +112,18 @@ class Reporter:
         self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
 
     def advanced(
-        self, phase: str, update: int, seconds: float, mean_return: float, wins: float | None = None
+        self,
+        phase: str,
+        update: int,
+        seconds: float,
+        mean_return: float,
+        wins: float | None = None,
+        spread: float | None = None,
     ) -> None:
-        """seconds per update; mean return and share of wins of the episodes played lately."""
+        """seconds per update; mean return and share of wins of the episodes played lately.
+
+        spread: the mean standard deviation of the actions, where they are continuous.
+        """
         config = self.config
         self.bar.update(
             self.task,
@@ -121,6 +132,7 @@ class Reporter:
             speed=f"{config.batch * config.num_seeds / seconds:,.0f}",
             **({} if math.isnan(mean_return) else {"score": f"{mean_return:,.1f}"}),
             **({} if wins is None or math.isnan(wins) else {"wins": f"  won {wins:4.0%}"}),
+            **({} if spread is None or math.isnan(spread) else {"spread": f"  std {spread:.2f}"}),
         )
 
     def evaluated(self, rows: list[dict]) -> None:
@@ -133,12 +145,20 @@ class Reporter:
         first = rows[0]
         speed = first["steps_per_second"]
         wins = [row["win_rate"] for row in rows if "win_rate" in row]
+        spreads = [
+            row["action_std"] for row in rows if math.isfinite(row.get("action_std", math.nan))
+        ]
         self.say(
             f"{first['phase']:>8}  step {first['env_steps']:>11,}  "
             f"return {np.mean([row['eval_return'] for row in rows]):9.1f}"
             + (f"  win rate {np.mean(wins):6.1%}" if wins else "")
+            + (f"  std {np.mean(spreads):5.3f}" if spreads else "")
             + (f"  {speed:7,.0f} steps/s" if speed else "")
         )
+        for sign, sentence in warning_signs.found(read_metrics(self.out)).items():
+            if sign not in self.signs:
+                self.signs.add(sign)
+                self.say(f"warning: {sentence}")
 
     def mean_returns(self) -> list[tuple[int, float]]:
         """(environment steps, evaluation return over seeds) so far."""

@@ -44,7 +44,7 @@ def _hydra(raw: DictConfig) -> None:
     """Hydra's own entry, for what else its flags ask, such as --info or --cfg all."""
     try:
         words = tuple(HydraConfig.get().overrides.task)
-        execute(dataclasses.replace(configuration.resolve(raw), words=words))
+        execute(dataclasses.replace(configuration.resolve(raw, words), words=words))
     except ConfigError as error:
         _leave(error, 2)
 

@@ -15,6 +15,7 @@ from lorasa_jax import clusters, phases
 from lorasa_jax import config as configuration
 from lorasa_jax.checkpoint import Checkpoints
 from lorasa_jax.config import Config
+from lorasa_jax.envs.normalise import Observed, showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
 from lorasa_jax.phases import Progress
@@ -28,7 +29,10 @@ _ANEW = "delete it and give the run's command again, which writes it anew."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run at one of its checkpoints; env_steps are joint steps of one seed."""
+    """A run at one of its checkpoints; env_steps are joint steps of one seed.
+
+    team's environment shows observations as they are, `team_of` a seed's as its policy sees them.
+    """
 
     config: Config
     team: Team
@@ -40,6 +44,15 @@ class Checkpoint:
         """The actor's banks of one of the run's seeds; `team.actor.scheme.weights` takes them."""
         row = self.config.seeds.index(seed)
         return jax.tree.map(lambda x: x[row], self.progress.state.actor.banks)
+
+    def seen(self, seed: int) -> Observed | None:
+        """The statistics by which a seed's policy sees observations, if they are normalised."""
+        row = self.config.seeds.index(seed)
+        return jax.tree.map(lambda x: x[row], self.progress.state.observed)
+
+    def team_of(self, seed: int) -> Team:
+        """The team in an environment that shows what a seed's policy is to see."""
+        return self.team._replace(env=showing(self.team.env, self.seen(seed)))
 
 
 def pretrained(config: Config) -> Checkpoint:
@@ -185,7 +198,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
         phase = checkpoints.meta(update)["phase"]
         _read_through(folder / str(update) / "state")
         like = jax.eval_shape(functools.partial(phases.until, config, teams, phase))
-        progress = checkpoints.restore(update, like)
+        progress = checkpoints.restore(update, like, phases.LATER)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"the checkpoint of update {update} in {folder} cannot be read by this version "

@@ -29,13 +29,9 @@ class Algo:
     max_grad_norm: float
     ratio: str
     truncation: str
-
-
-@dataclass(frozen=True)
-class Mappo(Algo):
-    """What MAPPO adds; see learn/mappo.py."""
-
     minibatches: int
+    target_kl: float | None
+    lr_decay: str
 
 
 @dataclass(frozen=True)
@@ -47,12 +43,13 @@ class Sequential(Algo):
     trace: str
     clip_schedule: str
     others: str
-    others_clip: float
+    others_clip: float | None
+    trace_others: str
     refresh: str
     two_stage: bool
 
 
-ALGOS = {"mappo": Mappo, "a2po": Sequential, "happo": Sequential}
+ALGOS = {"mappo": Algo, "a2po": Sequential, "happo": Sequential}
 
 
 def algo_names() -> tuple[str, ...]:
@@ -90,6 +87,7 @@ class Network:
     hidden: int
     kind: str
     log_std: str
+    std_min: float
     depth: int
     layer_norm: bool
 
@@ -98,6 +96,7 @@ class Network:
 class Config:
     """One run, everything decided. Steps are joint environment steps.
 
+    preset is where numbers came from that were not given, see presets.py.
     switch_at is where the second phase begins, or with a rule (switch_when) begins at the latest.
     notes are what was decided for the user; words are those of the command line.
     """
@@ -109,6 +108,7 @@ class Config:
     critic_sharing: str | None
     network: Network
     logger: dict[str, Any]
+    preset: str
     total_steps: int
     switch_at: int | None
     switch_when: str | None
@@ -192,23 +192,37 @@ class Config:
 
 
 # Keys that came later, and what a run did before them: such runs still are what they were.
-LATER = {"devices": 1, "network.depth": 3, "network.layer_norm": True}
+LATER = {
+    "devices": 1, "network.depth": 3, "network.layer_norm": True, "network.std_min": 0.0,
+    "env.normalise": "none", "algo.target_kl": None, "algo.lr_decay": "none",
+}  # fmt: skip
+LATER_SEQUENTIAL = {"algo.minibatches": 1, "algo.trace_others": "all"}
 
-# Keys that change no result: where a run lies, who is told, how often it pauses,
-# what is imported first.
+# Keys that change no result: where a run lies, who is told, how often it pauses, what is imported
+# first, what was to fill in the keys that are all there.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
+    "preset",
 )  # fmt: skip
+
+
+def later(algo: dict[str, Any]) -> dict[str, Any]:
+    """The keys that came later and what a run with this section `algo` did before them."""
+    return LATER | (LATER_SEQUENTIAL if "loop" in algo else {})
 
 
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
     """A configuration without the keys that change no result, and later ones left as before."""
     kept = {key: value for key, value in tree.items() if key not in INDIFFERENT}
-    kept["network"] = dict(kept.get("network") or {})
-    for name, before in LATER.items():
+    for name in ("network", "env", "algo"):
+        kept[name] = dict(kept.get(name) or {})
+    for name, before in later(kept["algo"]).items():
         section, key = place(kept, name)
-        if section.get(key) == before:
+        if key in section and section[key] == before:
             del section[key]
+    algo, first = kept["algo"], kept.get("pretrain") or {}
+    if algo.get("others_clip", 0) is None and first.get("clip", algo["clip"]) == algo["clip"]:
+        algo["others_clip"] = algo["clip"] / 2  # as runs said it that could not say `half of clip`
     return kept
 
 

@@ -132,7 +132,7 @@ class Run:
         like = jax.eval_shape(
             functools.partial(phases.until, self.config, self.teams, meta["phase"])
         )
-        progress = self.checkpoints.restore(update, like)
+        progress = self.checkpoints.restore(update, like, phases.LATER)
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
         self.reporter.rewind(update * self.config.batch)
@@ -165,8 +165,9 @@ class Run:
         self.since_line = [self.since_line[0] + n, self.since_line[1] + took]
         self._check_finite(progress)
         self.reporter.advanced(
-            phase.name, update + n, took / n, _played(progress.episodes), _train_wins(progress)
-        )
+            phase.name, update + n, took / n, _played(progress.episodes), _train_wins(progress),
+            _spread(progress),
+        )  # fmt: skip
         return progress
 
     def _check_finite(self, progress):
@@ -191,7 +192,7 @@ class Run:
     def _evaluate(self, phase, progress):
         config, update = self.config, _update(progress)
         began = time.perf_counter()
-        results = jax.block_until_ready(phase.play(progress.state.actor.banks, jnp.int32(update)))
+        results = jax.block_until_ready(phase.play(progress, jnp.int32(update)))
         self.seconds["evaluate"] += time.perf_counter() - began
         updates, seconds = self.since_line
         speed = updates * config.batch * config.num_seeds / seconds if updates else None
@@ -221,6 +222,14 @@ def _played(episodes):
     """Mean return of the episodes since the last evaluation, over all seeds."""
     count = float(np.sum(episodes.count))
     return float(np.sum(episodes.returns)) / count if count else math.nan
+
+
+def _spread(progress):
+    """Mean standard deviation of actions since the last evaluation; None if they are discrete."""
+    if "action_std" not in progress.sums:
+        return None
+    updates = float(np.sum(progress.sums["updates"]))
+    return float(np.sum(progress.sums["action_std"])) / updates if updates else math.nan
 
 
 def _train_wins(progress, seed=slice(None)):

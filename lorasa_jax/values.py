@@ -30,7 +30,13 @@ def typed(kind, section, prefix, free=()):
     if unknown:
         raise ConfigError(f"unknown key {prefix}{unknown[0]}; {close(unknown[0], names)}")
     any_whole = functools.partial(whole, least=-float("inf"))
-    convert = {int: whole, float: number, bool: truth, str: lambda value, key: str(value)}
+    convert = {
+        int: whole,
+        float: number,
+        float | None: lambda value, key: None if value is None else number(value, key),
+        bool: truth,
+        str: lambda value, key: str(value),
+    }
     return kind(
         **{
             field.name: (

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from lorasa_jax.policy.distributions import STD_LIMIT, Categorical, SquashedGaussian
+from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 
 GRID = 257  # points of the quadrature over +-8 standard deviations
 
@@ -36,7 +36,7 @@ def distributions(
     """
     if isinstance(kind, Categorical):
         return jax.nn.softmax(jnp.where(legal, outputs["logits"], -1e10))
-    mean, std = outputs["mean"], STD_LIMIT * jax.nn.sigmoid(outputs["log_std"])
+    mean, std = outputs["mean"], kind.std(outputs)
     return Gaussian(mean, std, jnp.broadcast_to(legal, mean.shape))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lorasa_jax.envs import games, jaxmarl, mamujoco, smac, smax
+from lorasa_jax.envs.normalise import Normalise
 from lorasa_jax.envs.types import Box, Discrete, Environment, TimeStep
 from lorasa_jax.envs.wrappers import AgentIds, Standardise
 from lorasa_jax.errors import ConfigError
@@ -13,7 +14,11 @@ __all__ = [
     "canonical", "make", "names", "options", "register", "registered",
 ]  # fmt: skip
 
+NORMALISE = ("none", "running")
 _FAMILIES = (mamujoco, smac, games, smax, jaxmarl)
+
+
+_TAKEN = ("agent_ids", "standardise", "normalise", "defaults")
 
 
 class Own(NamedTuple):
@@ -47,7 +52,7 @@ def register(name: str, build: Callable[..., Environment], options: dict | None 
     if any(family.canonical(name) is not None for family in _FAMILIES):
         raise ConfigError(f"the environment {name} exists already; give yours another name.")
     for word in (name, *options):
-        if not word.isidentifier() or word in ("agent_ids", "standardise", "defaults"):
+        if not word.isidentifier() or word in _TAKEN:
             raise ConfigError(
                 f"{word!r} cannot be the name of an environment or of its options; choose another, "
                 "of letters, digits and underscores."
@@ -72,13 +77,22 @@ def options(name: str) -> dict:
     return dict(_family(name).OPTIONS)
 
 
-def make(name: str, *, agent_ids: bool = True, standardise: bool = False, **chosen) -> Environment:
+def make(
+    name: str,
+    *,
+    agent_ids: bool = True,
+    standardise: bool = False,
+    normalise: str = "none",
+    **chosen,
+) -> Environment:
     """Builds an environment.
 
     Args:
       name: one of `names()`.
       agent_ids: append one-hot agent ids to observations and states; counted in the sizes.
       standardise: standardise each observation and state vector by itself (ids included).
+      normalise: `running`: observations and states are to be normalised by running statistics
+        (ids included), which a run keeps; the environment by itself shows them as they are.
       **chosen: options of the family; for MuJoCo `engine` (auto, native, mjx, warp), `profile`
         (lorasa, gymnasium), `action_order` (node, flat), `k`, `global_categories`,
         `full_observation`.
@@ -99,7 +113,7 @@ def make(name: str, *, agent_ids: bool = True, standardise: bool = False, **chos
         env = AgentIds(env)
     if standardise:
         env = Standardise(env)
-    return env
+    return Normalise(env) if normalise == "running" else env
 
 
 def canonical(name: str) -> str | None:

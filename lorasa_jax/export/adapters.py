@@ -9,7 +9,7 @@ import numpy as np
 from lorasa_jax import reporting
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import ADAPTER_CONFIG, ADAPTER_MODEL, PREFIX, TENSORS, digest
-from lorasa_jax.export.source import Source, file_stems, named
+from lorasa_jax.export.source import Source, file_stems, named, normaliser
 from lorasa_jax.export.tensors import copy_reader, store
 from lorasa_jax.policy.networks import layer_of
 from lorasa_jax.policy.sharing import entry_of
@@ -72,6 +72,7 @@ def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dic
     }
     alpha = float(spec.rank if spec.alpha is None else spec.alpha)
     backbone = source.team.actor.scheme.banks["net"].index[agent]
+    net = {**entry_of(source.banks["net"], backbone), **normaliser(source)}
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -91,7 +92,7 @@ def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dic
             "full_modules": [layer for layer, parts in adapter.items() if "full" in parts],
             "norms": spec.norms,
             "backbone": backbone,
-            "backbone_sha256": digest(named(entry_of(source.banks["net"], backbone))),
+            "backbone_sha256": digest(named(net)),
             "sha256": sha256,
         },
     }

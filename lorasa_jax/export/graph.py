@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lorasa_jax.export.policy import NORMALISE, OBSERVATION_CLIP
 from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, named, package
 from lorasa_jax.policy.networks import EPSILON, HEAD
 
@@ -106,6 +107,11 @@ def model(onnx, source: Source, weights: dict[str, np.ndarray]):
 def _network(graph, network):
     """Nodes from obs, carry and first to next_carry and the outputs {name: size}."""
     x = "obs"
+    if f"{NORMALISE}.mean" in graph.weights:
+        centred = graph.op("Sub", x, f"{NORMALISE}.mean")
+        graph.constant("lowest", np.float32(-OBSERVATION_CLIP))
+        graph.constant("highest", np.float32(OBSERVATION_CLIP))
+        x = graph.op("Clip", graph.op("Mul", centred, f"{NORMALISE}.scale"), "lowest", "highest")
     for i in range(1, network.depth + 1):
         x = graph.op("Relu", graph.linear(graph.normed(x, i), f"linear_{i}"))
     if network.kind in CELLS:

@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as tensors_of
 
 CARD = "policy.json"
+# Tensors of an observation's running statistics, where a policy sees it normalised, and the limit.
+NORMALISE, OBSERVATION_CLIP = "normalise", 10.0
 FORMAT_VERSION = 1
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 # PEFT's own prefix of every tensor of an adapter, and the tensors that hold our parts, transposed.
@@ -48,8 +50,8 @@ class Policy:
 
         obs [..., agent, features] and carry [..., agent, carry] are float32; where first [...]
         is true an episode begins, and the carry is zeroed before the step. The outputs are
-        `logits`, or `mean` and `log_std` s of a Gaussian of standard deviation 0.5 sigmoid(s),
-        whose tanh is the action.
+        `logits`, or `mean` and `log_std` s of a Gaussian of standard deviation
+        m + (0.5 - m) sigmoid(s), m being the card's `std_min`, whose tanh is the action.
 
         Raises:
           ValueError: obs or carry is of another shape.
@@ -199,6 +201,9 @@ def forward(network, weights: Weights, carry, x, first) -> tuple[np.ndarray, dic
         standard = centred / np.sqrt(variance + np.float32(network["epsilon"]))
         return standard * weights[f"norm_{number}.scale"] + weights[f"norm_{number}.bias"]
 
+    if f"{NORMALISE}.mean" in weights:
+        x = (x - weights[f"{NORMALISE}.mean"]) * weights[f"{NORMALISE}.scale"]
+        x = np.clip(x, -OBSERVATION_CLIP, OBSERVATION_CLIP)
     for i in range(1, network["depth"] + 1):
         x = np.maximum(linear(f"linear_{i}", normed(i, x)), 0)
     kind = network["kind"]

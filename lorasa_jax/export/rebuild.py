@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import envs, plugins
+from lorasa_jax.envs.normalise import EPSILON, Moments, nothing_seen, showing
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.export.policy import Policy, load
+from lorasa_jax.export.policy import NORMALISE, Policy, load
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork
@@ -36,7 +37,15 @@ def rebuild(folder: str | Path) -> Rebuilt:
         raise ConfigError(str(error)) from error
     card = policy.card
     team = _team(folder, card)
-    return Rebuilt(card, team, *_stacked(policy))
+    weights, axes = _stacked(policy)
+    if NORMALISE in weights:
+        seen, _ = weights.pop(NORMALISE), axes.pop(NORMALISE)
+        variance = 1.0 / jnp.square(seen["scale"]) - EPSILON
+        statistics = nothing_seen(team.env)._replace(
+            obs=Moments(jnp.ones(()), seen["mean"], variance)
+        )
+        team = team._replace(env=showing(team.env, statistics))
+    return Rebuilt(card, team, weights, axes)
 
 
 def _team(folder, card):
@@ -47,7 +56,9 @@ def _team(folder, card):
     if action["kind"] == "discrete":
         distribution, space = Categorical(action["n"]), envs.Discrete(action["n"])
     else:
-        distribution = SquashedGaussian(action["size"], action["log_std"])
+        distribution = SquashedGaussian(
+            action["size"], action["log_std"], action.get("std_min", 0.0)
+        )
         space = envs.Box(action["size"])
     there = [agent["name"] for agent in card["agents"]], card["observation_size"], space
     if there != (list(env.agents), env.observation_size, env.action_space):

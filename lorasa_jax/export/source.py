@@ -11,8 +11,10 @@ import numpy as np
 import lorasa_jax
 from lorasa_jax import runs
 from lorasa_jax.config import Config
+from lorasa_jax.envs.normalise import EPSILON as VARIANCE_EPSILON
+from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.export.policy import FORMAT_VERSION
+from lorasa_jax.export.policy import FORMAT_VERSION, NORMALISE
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import EPSILON, HEAD
@@ -21,7 +23,10 @@ from lorasa_jax.values import listed
 
 
 class Source(NamedTuple):
-    """One of a run's policies: banks are the actor's, of one seed; step is in environment steps."""
+    """One of a run's policies: banks are the actor's, of one seed; step is in environment steps.
+
+    seen: the statistics by which it sees observations normalised, if any.
+    """
 
     out: str
     config: Config
@@ -30,6 +35,7 @@ class Source(NamedTuple):
     phase: int
     seed: int
     step: int
+    seen: Observed | None = None
 
 
 def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
@@ -53,23 +59,36 @@ def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
     seed = config.seed if seed is None else seed
     if seed not in config.seeds:
         raise ConfigError(f"policy={seed} is not a seed of this run; choose from {seeds}.")
-    return Source(out, config, run.team, run.actor_banks(seed), run.phase, seed, run.env_steps)
+    banks, seen = run.actor_banks(seed), run.seen(seed)
+    return Source(out, config, run.team, banks, run.phase, seed, run.env_steps, seen)
 
 
 def agent_trees(source: Source) -> list[dict]:
-    """Every agent's merged weights (paper, Algorithm 3), as numpy trees of the network."""
+    """Every agent's merged weights (paper, Algorithm 3), as numpy trees of the network.
+
+    With them what is done to observations first, if anything, see `normaliser`.
+    """
     weights, axes = source.team.actor.scheme.weights(source.banks)
     weights = jax.tree.map(np.asarray, weights)
 
     def of(agent):
-        return jax.tree.map(
+        own = jax.tree.map(
             lambda axis, x: x if axis is None else x[agent],
             axes,
             weights,
             is_leaf=lambda axis: axis is None,
         )
+        return {**own, **normaliser(source)}
 
     return [of(agent) for agent in range(source.team.env.num_agents)]
+
+
+def normaliser(source: Source) -> dict[str, dict[str, np.ndarray]]:
+    """What turns an observation into what the network sees: clip((x - mean) * scale)."""
+    if source.seen is None:
+        return {}
+    mean, variance = (np.asarray(x) for x in source.seen.obs[1:])
+    return {NORMALISE: {"mean": mean, "scale": 1.0 / np.sqrt(variance + VARIANCE_EPSILON)}}
 
 
 def named(tree: dict) -> dict[str, np.ndarray]:
@@ -103,6 +122,7 @@ def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, A
     heads = {out: f"{HEAD}_{out}" if i else HEAD for i, out in enumerate(network.heads)}
     action = {"kind": "discrete", "n": distribution.n} if has_masks(source) else {
         "kind": "continuous", "size": distribution.size, "log_std": distribution.log_std,
+        "std_min": distribution.std_min,
     }  # fmt: skip
     return {
         "format": kind,

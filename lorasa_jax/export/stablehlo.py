@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
+from lorasa_jax.envs.normalise import normalised
+from lorasa_jax.export.policy import NORMALISE
 from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, package
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -33,8 +35,10 @@ def exported(source: Source, tree: dict) -> jax_export.Exported:
     The leading axis of all is a batch of any size; the weights are constants of the function.
     """
     network, distribution = source.team.actor.network, source.team.distribution
+    tree = {name: value for name, value in tree.items() if name != NORMALISE}
 
     def step(carry, obs, first, legal=None):
+        obs = obs if source.seen is None else normalised(source.seen.obs, obs)
         carry, outputs = network.apply({"params": tree}, carry, obs[None], first[None])
         outputs = {name: x[0] for name, x in outputs.items()}
         action = distribution.to_env(distribution.mode(outputs, legal))

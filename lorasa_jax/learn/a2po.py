@@ -14,19 +14,21 @@ others         `clipped`: others' mean ratio over action dimensions, their produ
                1 +- others_clip, inside the own ratio's clip (A2PO); `free`: their joint ratio,
                unclipped, times the advantage (HAPPO)
 refresh        when others' ratios are computed where training one agent moves others (shared
-               parameters): `turn`, at its beginning, or `step`, before every gradient step, as
-               the authors' code does. Where agents are apart both are the same.
+               parameters): `turn`, at its beginning, or `step`, before every pass over the
+               window, as the authors' code does. Where agents are apart both are the same.
+trace_others   whose ratios a trace takes in rounds after the first (loop `epoch`): `all` others,
+               who have all moved by then; `preceding`: those before it in the round, after all
+               traces were taken anew at its beginning, as the authors' code does
 two_stage      one step of the critic alone before every step
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import devices, ppo, returns, rollout, team, value_norm
+from lorasa_jax.learn import devices, observed, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
@@ -34,11 +36,20 @@ from lorasa_jax.learn.team import Learner, Team
 from lorasa_jax.learn.value_norm import ValueNorm
 
 
+class Experience(NamedTuple):
+    """A window as all turns use it: steps and active [time, env, agent], and the batch."""
+
+    steps: returns.Steps
+    active: jax.Array
+    batch: Batch
+
+
 class Turns(NamedTuple):
     """What goes on from turn to turn.
 
     ratios [time, env, agent]: of every agent's current policy to the one that played.
     advantages [time, env, agent]: as last estimated for each agent, in units of return.
+    stopped [agent]: whose policy has moved as far as `target_kl` lets it.
     """
 
     actor: Learner
@@ -46,6 +57,21 @@ class Turns(NamedTuple):
     norm: ValueNorm
     ratios: jax.Array
     advantages: jax.Array
+    stopped: jax.Array
+
+
+class Place(NamedTuple):
+    """Whose turn it is: agent [], its place [] in the round from 0 on, the turn's key.
+
+    earlier [agent]: those before it in the round; others [agent]: those that have moved since the
+    window was played, itself left out.
+    """
+
+    agent: jax.Array
+    place: jax.Array
+    key: jax.Array
+    earlier: jax.Array
+    others: jax.Array
 
 
 def update(
@@ -53,127 +79,184 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
     """One iteration: play a window, then update agent after agent; contract as mappo.update."""
     key, collect_key = jax.random.split(state.key)
-    order_key = jax.random.fold_in(collect_key, 1)
     runner, window, episodes = rollout.collect(
         devices.own_key(collect_key, hp), team_, team_.actor.scheme.weights(state.actor.banks),
-        team_.critic.scheme.weights(state.critic.banks), state.runner,
+        team_.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
         length=hp.rollout_length, chunk=hp.chunk_length,
     )  # fmt: skip
-    steps = ppo.td_errors(window, state.value_norm, hp)
-    advantages = returns.traced(steps, None, hp.gamma * hp.gae_lambda, hp.trace)
+    arrays = ppo.experience(window, state.value_norm, hp)
+    advantages = returns.gae(gae_lambda=hp.gae_lambda, **arrays)
     active = rollout.merge_time(window.transitions.active)
-    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
-    batch = batches.prepare(
-        window,
-        team_,
-        jnp.zeros_like(advantages),
-        jnp.zeros_like(advantages),
-        blocks=batches.block_count(sequences, hp.chunk_length),
-        clock=hp.chunk_length,
-    )
     values = rollout.merge_time(window.transitions.value)
-    normalised = returns.normalise(advantages, active, lambda x: devices.total(x, hp))
-    score = devices.mean(jnp.abs(normalised / (values + 1e-8)).mean((0, 1)), hp)
-    turns = Turns(
-        state.actor, state.critic, state.value_norm, jnp.ones_like(advantages), advantages
+    score = devices.mean(
+        jnp.abs(_normalised(advantages, active, hp) / (values + 1e-8)).mean((0, 1)), hp
     )
-    rounds = 1 if hp.loop == "agent" else hp.epochs
+    experience = Experience(returns.steps(**arrays), active, _batch(state, window, team_, hp))
+    turns = Turns(
+        state.actor, state.critic, state.value_norm, jnp.ones_like(advantages), advantages,
+        jnp.zeros(team_.env.num_agents, bool),
+    )  # fmt: skip
 
     def one_round(turns, now):
         index, key = now
         agents = ORDERS[hp.order](key, score)
-        places = jnp.arange(team_.env.num_agents)
+        if hp.trace_others == "preceding":
+            turns = jax.lax.cond(
+                index > 0, lambda turns: retraced(turns, experience, team_, hp), lambda x: x, turns
+            )
 
         def one_turn(turns, place):
-            return turn(turns, agents, place, index > 0, steps, batch, active, team_, hp)
+            who = _at(agents, place, index, jax.random.fold_in(key, place))
+            return turn(turns, who, experience, team_, hp)
 
-        return jax.lax.scan(one_turn, turns, places)
+        return jax.lax.scan(one_turn, turns, jnp.arange(team_.env.num_agents))
 
-    turns, reports = jax.lax.scan(
-        one_round, turns, (jnp.arange(rounds), jax.random.split(order_key, rounds))
+    rounds = 1 if hp.loop == "agent" else hp.epochs
+    keys = jax.random.split(jax.random.fold_in(collect_key, 1), rounds)
+    turns, reports = jax.lax.scan(one_round, turns, (jnp.arange(rounds), keys))
+    report = ppo.means(reports)
+    report["value_mean"] = devices.mean((advantages + experience.steps.values).mean(), hp)
+    seen = observed.update(state.observed, window, team_, hp)
+    state = TrainState(key, turns.actor, turns.critic, turns.norm, runner, seen)
+    return state, report, devices.total(episodes, hp)
+
+
+def _batch(state, window, team_, hp) -> Batch:
+    """The window in blocks of sequences; advantages and targets are filled in turn by turn."""
+    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
+    later = jnp.zeros_like(rollout.merge_time(window.transitions.value))
+    return batches.prepare(
+        window._replace(transitions=observed.shown(state.observed, window.transitions)),
+        team_,
+        later,
+        later,
+        blocks=batches.block_count(sequences, hp.chunk_length) * hp.minibatches,
+        clock=hp.chunk_length,
     )
-    reports = jax.tree.map(jnp.mean, reports)
-    reports["value_mean"] = devices.mean((advantages + steps.values).mean(), hp)
-    state = TrainState(key, turns.actor, turns.critic, turns.norm, runner)
-    return state, reports, devices.total(episodes, hp)
 
 
-def turn(turns: Turns, agents, place, again, steps, batch: Batch, active, team_: Team, hp):
-    """The turn of agents[place]: its advantages, its gradient steps, and its new ratios.
-
-    It corrects for the agents before it; `again`, in rounds after the first (loop `epoch`), for
-    all others, for by then everyone has moved.
-    """
-    agent, n = agents[place], team_.env.num_agents
+def _at(agents, place, index, key) -> Place:
+    """The turn at a place of a round's order `agents` [place]; index: the round's number."""
+    agent, n = agents[place], agents.shape[0]
     earlier = jnp.zeros(n, bool).at[agents].set(jnp.arange(n) < place)
-    others = (earlier | again) & (jnp.arange(n) != agent)
+    others = (earlier | (index > 0)) & (jnp.arange(n) != agent)
+    return Place(agent, place, key, earlier, others)
+
+
+def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: Hyperparameters):
+    """One agent's turn: its advantages, its gradient steps, and its new ratios.
+
+    Returns the turns after it, and the reports of its steps.
+    """
+    agent, apart = who.agent, team_.actor.scheme.agents_are_apart
+    ratios = turns.ratios
+    if not apart:  # the first agent's correction includes nobody
+        ratios = jax.lax.cond(
+            who.others.any(),
+            lambda: all_ratios(turns.actor, experience.batch, team_, hp),
+            lambda: ratios,
+        )
+    advantages = corrected(turns.advantages, ratios, who, experience.steps, hp)
+    own = _own(experience, advantages, agent, hp)
+    clip = CLIPS[hp.clip_schedule](hp.clip, who.place + 1, team_.env.num_agents)
+
+    def one_step(learners, part):
+        if hp.two_stage:
+            learners, _ = step(learners, part, agent, clip, team_, hp, actor_too=False)
+        return step(learners, part, agent, clip, team_, hp)
+
+    one_step = ppo.guarded(one_step, hp.target_kl)
+
+    def one_pass(carry, key):
+        now = ratios
+        if hp.refresh == "step" and not apart:
+            now = all_ratios(carry[0][0], experience.batch, team_, hp)
+        mine = _with_others(own, _product(now, who.others), hp)
+        return jax.lax.scan(one_step, carry, batches.minibatches(key, mine, hp.minibatches))
+
+    learners = turns.actor, turns.critic, turns.norm
+    (learners, stopped), reports = jax.lax.scan(
+        one_pass,
+        (learners, turns.stopped[agent]),
+        jax.random.split(who.key, hp.epochs if hp.loop == "agent" else 1),
+    )
+    if apart:
+        weights = _agent_weights(team_.actor, learners[0], agent)
+        ratios = ratios.at[..., agent].set(ratio_of(weights, own, team_, hp)[..., 0])
+    return Turns(*learners, ratios, advantages, turns.stopped.at[agent].set(stopped)), reports
+
+
+def corrected(advantages, ratios, who: Place, steps: returns.Steps, hp) -> jax.Array:
+    """Advantages [time, env, agent] with those of the agent at turn corrected for others' moves."""
+    others = who.others if hp.trace_others == "all" else who.earlier
+    found = returns.off_policy(
+        jax.tree.map(lambda x: x[..., who.agent], steps),
+        _product(ratios, others.at[who.agent].set(True)),
+        gamma=hp.gamma,
+        gae_lambda=hp.gae_lambda,
+        trace=hp.trace,
+    )
+    # Where nobody has moved there is nothing to correct for.
+    found = jnp.where(others.any(), found, advantages[..., who.agent])
+    return advantages.at[..., who.agent].set(found)
+
+
+def retraced(turns: Turns, experience: Experience, team_: Team, hp) -> Turns:
+    """All agents' advantages, corrected for the moves of all."""
     ratios = turns.ratios
     if not team_.actor.scheme.agents_are_apart:
-        # Whoever comes first needs nobody's.
-        ratios = jax.lax.cond(
-            others.any(), lambda: all_ratios(turns.actor, batch, team_, hp), lambda: ratios
-        )
-    own_steps = jax.tree.map(lambda x: x[..., agent], steps)
-    traced = returns.traced(
-        own_steps,
-        _product(ratios, others.at[agent].set(True)),
-        hp.gamma * hp.gae_lambda,
-        hp.trace,
-        gae_lambda=hp.gae_lambda,
+        ratios = all_ratios(turns.actor, experience.batch, team_, hp)
+    product = jnp.broadcast_to(ratios.prod(-1, keepdims=True), ratios.shape)
+    found = returns.off_policy(
+        experience.steps, product, gamma=hp.gamma, gae_lambda=hp.gae_lambda, trace=hp.trace
     )
-    # An agent that nobody precedes has nothing to correct for.
-    advantage = jnp.where(others.any(), traced, turns.advantages[..., agent])
-    advantages = turns.advantages.at[..., agent].set(advantage)
-    normalised = returns.normalise(advantages, active, lambda x: devices.total(x, hp))[..., agent]
-    target = advantage + own_steps.values
-    clip = CLIPS[hp.clip_schedule](hp.clip, place + 1, n)
-    shape = {"blocks": batch.obs.shape[0], "clock": batch.obs.shape[1]}
-    arrange = functools.partial(batches.from_time, **shape)
-    own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, agent, 1, 2), _per_agent(batch))
-    own = batch._replace(**own)._replace(
+    return turns._replace(ratios=ratios, advantages=found)
+
+
+def _own(experience: Experience, advantages, agent, hp) -> Batch:
+    """The batch of one agent [], its agent axis of 1, with its advantages and targets."""
+    batch, steps = experience.batch, experience.steps
+    arrange = _arrange(batch)
+    names = ("obs", "state", "action", "log_prob", "value", "legal", "active")
+    slices = {
+        name: jax.lax.dynamic_slice_in_dim(getattr(batch, name), agent, 1, 2) for name in names
+    }
+    normalised = _normalised(advantages, experience.active, hp)[..., agent]
+    return batch._replace(
+        **slices,
         actor_carry=jax.lax.dynamic_slice_in_dim(batch.actor_carry, agent, 1, 1),
         critic_carry=jax.lax.dynamic_slice_in_dim(batch.critic_carry, agent, 1, 1),
-        target=arrange(target[..., None]),
+        advantage=arrange(normalised),
+        target=arrange(advantages[..., agent] + steps.values[..., agent]),
     )
-    moments = devices.mean((target.mean(), jnp.square(target).mean()), hp)
-    acted = devices.total(active[..., agent].sum().astype(float), hp)
-
-    def one_step(carry, _):
-        actor, critic, norm = carry
-        now = ratios
-        if hp.refresh == "step" and not team_.actor.scheme.agents_are_apart:
-            now = all_ratios(actor, batch, team_, hp)
-        factor = OTHERS[hp.others](_product(now, others), hp.others_clip)
-        mine = OTHERS_INTO[hp.others](
-            own, arrange(factor[..., None]), arrange(normalised[..., None])
-        )
-        if hp.two_stage:
-            _, critic, norm, _ = step(actor, critic, norm, agent, mine, moments, acted, clip,
-                                      team_, hp, actor_too=False)  # fmt: skip
-        actor, critic, norm, report = step(
-            actor, critic, norm, agent, mine, moments, acted, clip, team_, hp
-        )
-        return (actor, critic, norm), report
-
-    count = hp.epochs if hp.loop == "agent" else 1
-    (actor, critic, norm), reports = jax.lax.scan(
-        one_step, (turns.actor, turns.critic, turns.norm), length=count
-    )
-    if team_.actor.scheme.agents_are_apart:
-        weights = _agent_weights(team_.actor, actor, agent)
-        ratios = ratios.at[..., agent].set(ratio_of(weights, own, team_, hp)[..., 0])
-    return Turns(actor, critic, norm, ratios, advantages), reports
 
 
-def step(
-    actor, critic, norm, agent, own: Batch, moments, acted, clip, team_: Team, hp, actor_too=True
-):
-    """One gradient step of an agent [] on its own samples, summed over their blocks."""
+def _arrange(batch):
+    """[time, env] as one agent's sequences in the batch's blocks."""
+    blocks, clock = batch.obs.shape[:2]
+    return lambda x: batches.from_time(x[..., None], blocks=blocks, clock=clock)
+
+
+def _with_others(own: Batch, product, hp) -> Batch:
+    """An agent's batch with the product [time, env] of the others' ratios in its loss."""
+    factor = _arrange(own)(OTHERS[hp.others](product, hp))
+    return OTHERS_INTO[hp.others](own, factor)
+
+
+def _normalised(advantages, active, hp):
+    return returns.normalise(advantages, active, lambda x: devices.total(x, hp))
+
+
+def step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters, actor_too=True):
+    """One gradient step of an agent [] on its own samples, summed over their blocks.
+
+    learners: actor, critic and value statistics. Returns them, and a report.
+    """
+    actor, critic, norm = learners
+    moments = devices.mean((own.target.mean(), jnp.square(own.target).mean()), hp)
     moved = value_norm.update(norm, *moments)
     here = jnp.arange(team_.env.num_agents) == agent
     norm = jax.tree.map(lambda new, old: jnp.where(here, new, old), moved, norm)
-    own_norm = jax.tree.map(lambda x: x[agent][None], norm)
-    samples = float(hp.devices * own.target.size)
     trained_actor, frozen_actor = _entries(team_.actor, actor, agent)
     trained_critic, frozen_critic = _entries(team_.critic, critic, agent)
     if not actor_too:
@@ -187,16 +270,20 @@ def step(
         )
 
     (actor_gradient, critic_gradient), sums = ppo.gradients(
-        weights, (trained_actor, trained_critic), own_norm, own, team_, hp, clip
-    )
-    actor_norm = jnp.zeros(())
+        weights, (trained_actor, trained_critic), jax.tree.map(lambda x: x[agent][None], norm),
+        own, team_, hp, clip,
+    )  # fmt: skip
+    acted = devices.total(own.active.sum().astype(float), hp)
+    samples, actor_norm = jnp.float32(hp.devices * own.target.size), jnp.zeros(())
     if actor_too:
-        actor, actor_norm = team.step_agent(team_.actor, actor, actor_gradient, agent, acted)
+        actor, actor_norm = team.step_agent(
+            team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale
+        )
     critic, critic_norm = team.step_agent(
-        team_.critic, critic, critic_gradient, agent, jnp.asarray(samples)
+        team_.critic, critic, critic_gradient, agent, samples, hp.lr_scale
     )
     report = ppo.report(sums, jnp.maximum(acted, 1.0), samples, actor_norm, critic_norm)
-    return actor, critic, norm, report
+    return (actor, critic, norm), report
 
 
 def all_ratios(actor: Learner, batch: Batch, team_: Team, hp) -> jax.Array:
@@ -209,7 +296,8 @@ def ratio_of(weights, batch: Batch, team_: Team, hp) -> jax.Array:
 
     def block_ratio(block):
         log_prob, _ = ppo.log_probs(weights, block, team_)
-        return AGGREGATIONS[hp.others](log_prob - block.log_prob)
+        exists = team_.distribution.dimensions(block.legal)
+        return AGGREGATIONS[hp.others](log_prob - block.log_prob, exists)
 
     ratios = jax.lax.map(block_ratio, batch)
     return batches.to_time(ratios, hp.num_envs)
@@ -228,12 +316,6 @@ def _entries(role, learner, agent):
 
 def _agent_weights(role, learner, agent):
     return role.scheme.agent_weights(role.scheme.entries(learner.banks, agent))
-
-
-def _per_agent(batch: Batch) -> dict[str, jax.Array]:
-    """The batch's arrays that have agents on their third axis."""
-    names = ("obs", "state", "action", "log_prob", "value", "legal", "active")
-    return {name: getattr(batch, name) for name in names}
 
 
 def _semi_greedy(key, score):
@@ -263,19 +345,26 @@ CLIPS = {
     "constant": lambda clip, k, n: clip,
 }
 
-# How a ratio per action dimension [..., dimension] becomes one number for the others.
+# How a ratio per action dimension [..., dimension] becomes one number for the others; `exists`
+# leaves out padded dimensions.
 AGGREGATIONS = {
-    "clipped": lambda change: jnp.exp(change).mean(-1),
-    "free": lambda change: jnp.exp(change.sum(-1)),
+    "clipped": lambda change, exists: ppo.mean_over(exists, jnp.exp(change)),
+    "free": lambda change, exists: jnp.exp(change.sum(-1)),
 }
 
 OTHERS = {
-    "clipped": lambda product, clip: jnp.clip(product, 1.0 - clip, 1.0 + clip),
-    "free": lambda product, clip: product,
+    "clipped": lambda product, hp: jnp.clip(product, *others_range(hp)),
+    "free": lambda product, hp: product,
 }
 
 # Where the others' factor enters the loss: inside the own clip, or with the advantage.
 OTHERS_INTO = {
-    "clipped": lambda own, factor, advantage: own._replace(others=factor, advantage=advantage),
-    "free": lambda own, factor, advantage: own._replace(advantage=factor * advantage),
+    "clipped": lambda own, factor: own._replace(others=factor),
+    "free": lambda own, factor: own._replace(advantage=factor * own.advantage),
 }
+
+
+def others_range(hp: Hyperparameters) -> tuple[float, float]:
+    """What the others' factor is clipped to: 1 +- others_clip, by default half of the own clip."""
+    clip = hp.clip / 2 if hp.others_clip is None else hp.others_clip
+    return 1.0 - clip, 1.0 + clip

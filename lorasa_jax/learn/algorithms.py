@@ -24,7 +24,15 @@ class Own(NamedTuple):
 
 _OWN: dict[str, Own] = {}
 # Keys that mean something already.
-_KEYS = {"name", "defaults", "actor_lr", "critic_lr", "max_grad_norm", *Hyperparameters._fields}
+_KEYS = {
+    "name",
+    "defaults",
+    "actor_lr",
+    "critic_lr",
+    "max_grad_norm",
+    "lr_decay",
+    *Hyperparameters._fields,
+}
 
 
 def register(name: str, update: Callable, *, like: str, options: dict | None = None) -> None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import devices, ppo, returns, rollout, team, value_norm
+from lorasa_jax.learn import devices, observed, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Team
@@ -15,7 +15,8 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
     """One iteration: play a window, estimate advantages, then `epochs` passes over it.
 
-    A pass is one full-batch step, or one step for each of `minibatches` random parts.
+    A pass is one full-batch step, or one step for each of `minibatches` random parts; passes end
+    early where the policy has moved by more than `target_kl`.
 
     Returns the new state, means over epochs of what the steps reported, and the episodes that
     ended in the window.
@@ -24,7 +25,7 @@ def update(
     collect_key = devices.own_key(collect_key, hp)
     runner, window, episodes = rollout.collect(
         collect_key, team_, team_.actor.scheme.weights(state.actor.banks),
-        team_.critic.scheme.weights(state.critic.banks), state.runner,
+        team_.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
         length=hp.rollout_length, chunk=hp.chunk_length,
     )  # fmt: skip
     advantages, targets = ppo.estimate(window, state.value_norm, hp)
@@ -32,7 +33,7 @@ def update(
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
     blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
     batch = batches.prepare(
-        window,
+        window._replace(transitions=observed.shown(state.observed, window.transitions)),
         team_,
         returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
         targets,
@@ -41,18 +42,20 @@ def update(
         alike=getattr(team_.env, "alike", {}),
     )
 
-    def epoch(learners, key):
-        parts = batches.minibatches(key, batch, hp.minibatches)
-        return jax.lax.scan(lambda learners, part: step(learners, part, team_, hp), learners, parts)
+    one_step = ppo.guarded(lambda learners, part: step(learners, part, team_, hp), hp.target_kl)
 
-    (actor, critic, norm), reports = jax.lax.scan(
+    def epoch(carry, key):
+        return jax.lax.scan(one_step, carry, batches.minibatches(key, batch, hp.minibatches))
+
+    ((actor, critic, norm), _), reports = jax.lax.scan(
         epoch,
-        (state.actor, state.critic, state.value_norm),
+        ((state.actor, state.critic, state.value_norm), jnp.zeros((), bool)),
         jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
-    reports = jax.tree.map(jnp.mean, reports)
-    reports["value_mean"] = devices.mean(targets.mean(), hp)
-    return TrainState(key, actor, critic, norm, runner), reports, devices.total(episodes, hp)
+    report = ppo.means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
+    seen = observed.update(state.observed, window, team_, hp)
+    state = TrainState(key, actor, critic, norm, runner, seen)
+    return state, report, devices.total(episodes, hp)
 
 
 def step(learners, batch: batches.Batch, team_: Team, hp):
@@ -76,8 +79,8 @@ def step(learners, batch: batches.Batch, team_: Team, hp):
     )
     active = devices.total(batch.active.sum(over).astype(float), hp)
     samples = jnp.full_like(active, hp.devices * batch.active.size / active.size)
-    actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active)
-    critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples)
+    actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active, hp.lr_scale)
+    critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples, hp.lr_scale)
     acted = jnp.maximum(active.sum(), 1.0)
     report = ppo.report(sums, acted, samples.sum(), actor_norm, critic_norm)
     return (actor, critic, norm), report

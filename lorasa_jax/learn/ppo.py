@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
@@ -18,9 +19,11 @@ class Hyperparameters(NamedTuple):
 
     rollout_length: steps per environment and update; chunk_length: steps that gradients reach
     back; ratio: `per_dimension` clips each action dimension's ratio, `joint` their product.
-    truncation: `bootstrap` from the true last observation, or `authors`. minibatches: gradient
-    steps in a pass over the window (MAPPO). devices: over which the environments of all are split,
-    `num_envs` on each.
+    truncation: `bootstrap` from the true last observation, `authors` or `terminal` (returns.steps).
+    minibatches: gradient steps in a pass over the window. target_kl: the mean KL divergence to the
+    policy that played at which the rest of a window's gradient steps is left out; None: never.
+    lr_scale: what learning rates are multiplied by, None for 1; a traced number where they decay.
+    devices: over which the environments of all are split, `num_envs` on each.
     The rest is for agent-by-agent updates, see a2po.py.
     """
 
@@ -35,61 +38,72 @@ class Hyperparameters(NamedTuple):
     ratio: str = "per_dimension"
     truncation: str = "bootstrap"
     minibatches: int = 1
+    target_kl: float | None = None
+    lr_scale: jax.Array | None = None
     devices: int = 1
     loop: str = "agent"
     order: str = "semi_greedy"
     trace: str = "capped"
     clip_schedule: str = "widening"
     others: str = "clipped"
-    others_clip: float = 0.1
+    others_clip: float | None = None
+    trace_others: str = "all"
     refresh: str = "turn"
     two_stage: bool = False
 
 
 class TrainState(NamedTuple):
-    """All that changes while a team learns."""
+    """All that changes while a team learns.
+
+    observed: running statistics of what agents and critics see, where observations are normalised.
+    """
 
     key: jax.Array
     actor: Learner
     critic: Learner
     value_norm: ValueNorm
     runner: Runner
+    observed: Observed | None = None
 
 
 class Losses(NamedTuple):
-    """Sums over samples of one pass, for gradients (policy, value) and for reports."""
+    """Sums over samples of one pass, for gradients (policy, value) and for reports.
+
+    measures: those of the action distribution, by name.
+    """
 
     policy: jax.Array
     value: jax.Array
     entropy: jax.Array
     clipped: jax.Array
     kl: jax.Array
+    measures: dict[str, jax.Array]
 
 
 def estimate(window, norm: ValueNorm, hp: Hyperparameters) -> tuple[jax.Array, jax.Array]:
     """Advantages and value targets [time, env, agent] in units of return."""
-    steps = td_errors(window, norm, hp)
-    advantages = returns.traced(steps, None, hp.gae_lambda * hp.gamma, "capped")
-    return advantages, advantages + steps.values
+    steps = experience(window, norm, hp)
+    advantages = returns.gae(gae_lambda=hp.gae_lambda, **steps)
+    return advantages, advantages + steps["values"]
 
 
-def td_errors(window, norm: ValueNorm, hp: Hyperparameters) -> returns.Steps:
-    """What traces work on, of all agents, in units of return."""
+def experience(window, norm: ValueNorm, hp: Hyperparameters) -> dict[str, Any]:
+    """What `returns.gae` and `returns.steps` take: [time, env, agent], in units of return."""
     window = window._replace(
         last_value=value_norm.denormalise(norm, window.last_value),
         end_values=value_norm.denormalise(norm, window.end_values),
     )
     steps = jax.tree.map(rollout.merge_time, window.transitions)
     values = value_norm.denormalise(norm, steps.value)
-    return returns.steps(
-        rewards=jnp.broadcast_to(steps.reward[..., None], values.shape),
-        values=values,
-        next_values=rollout.next_values(window, values),
-        terminated=jnp.broadcast_to(steps.terminated[..., None], values.shape).astype(float),
-        truncated=jnp.broadcast_to(steps.truncated[..., None], values.shape).astype(float),
-        gamma=hp.gamma,
-        bootstrap=hp.truncation == "bootstrap",
-    )
+    return {
+        "rewards": jnp.broadcast_to(steps.reward[..., None], values.shape),
+        "values": values,
+        "next_values": rollout.next_values(window, values),
+        "terminated": jnp.broadcast_to(steps.terminated[..., None], values.shape).astype(float),
+        "truncated": jnp.broadcast_to(steps.truncated[..., None], values.shape).astype(float),
+        "gamma": hp.gamma,
+        "truncation": hp.truncation,
+    }
 
 
 def gradients(
@@ -110,10 +124,9 @@ def gradients(
         new = jax.grad(loss, has_aux=True)(trained, block)
         return jax.tree.map(jnp.add, total, new), None
 
-    zeros = (
-        jax.tree.map(jnp.zeros_like, trained),
-        Losses(*[jnp.zeros(())] * len(Losses._fields)),
-    )
+    first = jax.tree.map(lambda x: x[0], batch)
+    shapes = jax.eval_shape(jax.grad(loss, has_aux=True), trained, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return devices.total(jax.lax.scan(accumulate, zeros, batch)[0], hp)
 
 
@@ -121,8 +134,9 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
     """Sums over one block's samples [step, agent, sequence]; only active ones count for policy."""
     log_prob, outputs = log_probs(actor_weights, block, team)
     change = log_prob - block.log_prob
+    exists = team.distribution.dimensions(block.legal)
     if hp.ratio == "joint":
-        change = change.sum(-1, keepdims=True)
+        change, exists = change.sum(-1, keepdims=True), jnp.ones_like(exists[..., :1])
     ratio = jnp.exp(change)
     active = block.active.astype(ratio.dtype)
     policy = losses.policy_loss(ratio, block.advantage, clip, block.others)
@@ -137,9 +151,59 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
         policy=jnp.sum(policy * active),
         value=jnp.sum(value),
         entropy=jnp.sum(entropy * active),
-        clipped=jnp.sum((jnp.abs(ratio - 1.0) > clip).mean(-1) * active),
+        clipped=jnp.sum(mean_over(exists, jnp.abs(ratio - 1.0) > clip) * active),
         kl=jnp.sum((ratio - 1.0 - change).sum(-1) * active),
+        measures={
+            name: jnp.sum(value * active)
+            for name, value in team.distribution.measures(outputs, block.legal).items()
+        },
     )
+
+
+def mean_over(exists: jax.Array, x: jax.Array) -> jax.Array:
+    """The mean over the last axis of the entries of x that exist; both [..., dimension]."""
+    return jnp.sum(x * exists, axis=-1) / jnp.maximum(exists.sum(-1), 1.0)
+
+
+def guarded(step: Callable, target_kl: float | None) -> Callable:
+    """step(carry, input) -> (carry, report), made to do nothing once the policy has moved too far.
+
+    The new step's carry is (carry, stopped []). The first step whose report says `approx_kl` above
+    target_kl is not taken, nor is any later one; that KL is of the policy that the step starts
+    from, to the one that played. Reports say then whether a step `ran` and was `taken`, for
+    `means`. Without a target nothing stops.
+    """
+
+    def always(state, now):
+        carry, report = step(state[0], now)
+        return (carry, state[1]), report
+
+    def until(state, now):
+        carry, stopped = state
+
+        def go():
+            moved, report = step(carry, now)
+            over = report["approx_kl"] > target_kl
+            kept = jax.tree.map(lambda new, old: jnp.where(over, old, new), moved, carry)
+            return (kept, over), {**report, "ran": jnp.ones(()), "taken": 1.0 - over}
+
+        def skip():
+            shapes = jax.eval_shape(go)[1]
+            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        return jax.lax.cond(stopped, skip, go)
+
+    return always if target_kl is None else until
+
+
+def means(reports: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Means [] over the steps [...] that ran; `gradient_steps`: how many of them were taken."""
+    reports = dict(reports)
+    if "ran" not in reports:
+        return jax.tree.map(jnp.mean, reports)
+    ran, taken = reports.pop("ran"), reports.pop("taken")
+    found = jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(ran.sum(), 1.0), reports)
+    return {**found, "gradient_steps": taken.sum()}
 
 
 def log_probs(actor_weights, block: Batch, team: Team):
@@ -161,4 +225,5 @@ def report(sums: Losses, acted, samples, actor_norm, critic_norm) -> dict[str, j
         "approx_kl": sums.kl / acted,
         "actor_grad_norm": actor_norm,
         "critic_grad_norm": critic_norm,
+        **{name: value / acted for name, value in sums.measures.items()},
     }

@@ -27,7 +27,7 @@ def steps(
     terminated: jax.Array,
     truncated: jax.Array,
     gamma: float,
-    bootstrap: bool = True,
+    truncation: str = "bootstrap",
 ) -> Steps:
     """Temporal-difference errors of one window.
 
@@ -36,35 +36,38 @@ def steps(
       values: [time, ...], V of the observation that the step was taken from.
       next_values: [time, ...], V of the observation that the step led to: the episode's true last
         one where it ended, never the first of the next.
-      bootstrap: at a truncation use V of that last observation. Otherwise the sample is
-        neutralised (advantage 0), as the authors' code does with `use_proper_time_limits`.
+      truncation: `bootstrap` uses V of that last observation; `authors` neutralises the sample
+        (advantage 0), as the authors' code does with `use_proper_time_limits` (MuJoCo);
+        `terminal` takes it for a termination, as their code does without (SMAC).
     """
     ended = jnp.maximum(terminated, truncated)
+    over = ended if truncation == "terminal" else terminated
     return Steps(
-        errors=rewards + gamma * (1.0 - terminated) * next_values - values,
+        errors=rewards + gamma * (1.0 - over) * next_values - values,
         values=values,
         continues=1.0 - ended,
-        keeps=jnp.ones_like(ended) if bootstrap else 1.0 - truncated,
+        keeps=1.0 - truncated if truncation == "authors" else jnp.ones_like(ended),
     )
 
 
-def gae(*, gae_lambda: float, gamma: float, **window) -> jax.Array:
+def gae(*, gamma: float, gae_lambda: float, **window) -> jax.Array:
     """Generalised advantage estimates [time, ...] (Schulman et al. 2016); see `steps`.
 
     Value targets are `values` plus these.
     """
-    return traced(steps(gamma=gamma, **window), None, gamma * gae_lambda, "capped")
+    found = steps(gamma=gamma, **window)
+    return _backward(found, gamma * gae_lambda * found.continues)
 
 
-def traced(window: Steps, ratio: jax.Array | None, decay, trace: str, **numbers) -> jax.Array:
+def off_policy(
+    window: Steps, ratio: jax.Array, *, gamma: float, gae_lambda: float, trace: str
+) -> jax.Array:
     """Advantages [time, ...] with traces that other agents' changed policies shorten.
 
-    ratio [time, ...] is the product of the preceding agents' and the agent's own ratios; None,
-    like ratios of one, gives GAE. decay is gamma lambda; trace names a row of TRACES.
+    ratio [time, ...] is the product of the preceding agents' and the agent's own ratios; ratios of
+    one give GAE (but for `squared`). trace names a row of TRACES.
     """
-    if ratio is None:
-        return _backward(window, decay * window.continues)
-    return TRACES[trace](window, ratio, decay, **numbers)
+    return TRACES[trace](window, ratio, gamma, gae_lambda)
 
 
 def _backward(window, reach):
@@ -85,24 +88,24 @@ def _following(ratio):
     return jnp.concatenate([ratio[1:], jnp.ones_like(ratio[:1])])
 
 
-def _capped(window, ratio, decay, **_):
+def _capped(window, ratio, gamma, gae_lambda):
     """The A2PO paper's preceding-agent off-policy correction: lambda min(1, ratio) a step."""
-    reach = decay * jnp.minimum(1.0, _following(ratio))
+    reach = gamma * gae_lambda * jnp.minimum(1.0, _following(ratio))
     return _backward(window, reach * window.continues)
 
 
-def _squared(window, ratio, decay, *, gae_lambda, **_):
+def _squared(window, ratio, gamma, gae_lambda):
     """The authors' code without `speedup_trace`: lambda enters a second time."""
-    reach = decay * gae_lambda * jnp.minimum(1.0, _following(ratio))
+    reach = gamma * gae_lambda**2 * jnp.minimum(1.0, _following(ratio))
     return _backward(window, reach * window.continues)
 
 
-def _running(window, ratio, decay, **_):
+def _running(window, ratio, gamma, gae_lambda):
     """The authors' code with `speedup_trace`: the running product is capped, and may recover.
 
     P_(t,l) = min(1, ratio_l P_(t,l-1)), P_(t,t) = 1: no backward recursion, hence time x time.
     """
-    length = ratio.shape[0]
+    length, decay = ratio.shape[0], gamma * gae_lambda
     starts = jnp.arange(length).reshape(-1, *[1] * (ratio.ndim - 1))
 
     def step(carry, now):
@@ -120,10 +123,10 @@ def _running(window, ratio, decay, **_):
     return jax.lax.scan(step, (zero + 1.0, zero, zero), inputs)[0][2]
 
 
-def _none(window, ratio, decay, **_):
+def _none(window, ratio, gamma, gae_lambda):
     """GAE whatever the others did (HAPPO)."""
     del ratio
-    return _backward(window, decay * window.continues)
+    return _backward(window, gamma * gae_lambda * window.continues)
 
 
 TRACES = {"capped": _capped, "running": _running, "squared": _squared, "none": _none}

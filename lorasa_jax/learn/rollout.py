@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lorasa_jax.envs.normalise import Observed, normalised
 from lorasa_jax.envs.types import TimeStep
 from lorasa_jax.learn.team import Team, forward
 
@@ -27,7 +28,10 @@ class Runner(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """One step of every environment; arrays [env, agent, ...], flags and reward [env]."""
+    """One step of every environment; arrays [env, agent, ...], flags and reward [env].
+
+    obs and state are the environment's own, before any running statistics.
+    """
 
     obs: jax.Array
     state: jax.Array
@@ -110,12 +114,14 @@ def collect(
     actor_weights,
     critic_weights,
     runner: Runner,
+    seen: Observed | None = None,
     *,
     length: int,
     chunk: int,
 ) -> tuple[Runner, Window, Episodes]:
     """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
 
+    seen: statistics by which networks see observations and states normalised, if any.
     Environments are reset as they end; the last observation of a truncated episode is kept for
     its value. Episodes last at least `max_steps` before truncation, so that ceil(length /
     max_steps) slots an environment are enough.
@@ -131,7 +137,7 @@ def collect(
     def step(carry, draws):
         runner, ends, episodes = carry
         runner, ends, transition, ended = _step(
-            draws, team, actor_weights, critic_weights, runner, ends
+            draws, team, actor_weights, critic_weights, runner, ends, seen
         )
         return (runner, ends, jax.tree.map(jnp.add, episodes, ended)), transition
 
@@ -146,13 +152,14 @@ def collect(
         _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
+    last_state = _shown(seen and seen.state, runner.timestep.state)
     _, last_value = critic_values(
-        team, critic_weights, runner.critic_carry, runner.timestep.state, runner.first
+        team, critic_weights, runner.critic_carry, last_state, runner.first
     )
     never = jnp.zeros(runner.first.shape, bool)
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
-    )(ends.carry, ends.state)
+    )(ends.carry, _shown(seen and seen.state, ends.state))
     return runner, Window(transitions, actor_carry, critic_carry, last_value, end_values), episodes
 
 
@@ -166,18 +173,24 @@ def _draw(key, team, *shape) -> _Draws:
     )
 
 
-def _step(draws, team, actor_weights, critic_weights, runner, ends):
+def _shown(moments, x):
+    return x if moments is None else normalised(moments, x)
+
+
+def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     """One step of all environments: act, step, remember truncated ends, reset."""
     env, now = team.env, runner.timestep
     num_envs = runner.first.shape[0]
+    obs = _shown(seen and seen.obs, now.obs)
     actor_carry, outputs = forward(
-        team.actor.network, actor_weights, runner.actor_carry, now.obs[None], runner.first[None],
+        team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
         agent_axis=2,
     )  # fmt: skip
     outputs = jax.tree.map(lambda x: x[0], outputs)
     critic_carry, value = critic_values(
-        team, critic_weights, runner.critic_carry, now.state, runner.first
-    )
+        team, critic_weights, runner.critic_carry, _shown(seen and seen.state, now.state),
+        runner.first,
+    )  # fmt: skip
     action = team.distribution.sample(outputs, now.legal, draws.action)
     log_prob = team.distribution.log_prob(outputs, now.legal, action)
     env_state, after = jax.vmap(env.step)(

@@ -55,14 +55,20 @@ def split(role: Role, banks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return trained, frozen
 
 
+def _scaled(updates, lr_scale):
+    """An optimiser's updates at another learning rate, which Adam's are proportional to."""
+    return updates if lr_scale is None else jax.tree.map(lambda x: lr_scale * x, updates)
+
+
 def step(
-    role: Role, learner: Learner, gradients: dict[str, Any], counts: jax.Array
+    role: Role, learner: Learner, gradients: dict[str, Any], counts: jax.Array, lr_scale=None
 ) -> tuple[Learner, jax.Array]:
     """One optimiser step for every entry of every trained bank, each with its own clip.
 
     gradients are those of a sum over samples, counts [agent] the samples behind them: every
     entry's gradient becomes the mean over the samples of the agents that use it, so that under
     full sharing all samples are averaged and under LoRA each agent minimises its own mean loss.
+    lr_scale []: what the learning rate is multiplied by, if anything.
 
     Returns the learner and the largest gradient norm before clipping.
     """
@@ -72,17 +78,22 @@ def step(
         mean = jax.vmap(lambda tree, n: jax.tree.map(lambda x: x / n, tree))(gradient, samples)
         norms.append(jax.vmap(optax.global_norm)(mean).max())
         updates, opt_state[name] = jax.vmap(role.optimiser.update)(mean, learner.opt_state[name])
-        banks[name] = optax.apply_updates(learner.banks[name], updates)
+        banks[name] = optax.apply_updates(learner.banks[name], _scaled(updates, lr_scale))
     return Learner(banks, opt_state), jnp.stack(norms).max()
 
 
 def step_agent(
-    role: Role, learner: Learner, gradients: dict[str, Any], agent: jax.Array, count: jax.Array
+    role: Role,
+    learner: Learner,
+    gradients: dict[str, Any],
+    agent: jax.Array,
+    count: jax.Array,
+    lr_scale=None,
 ) -> tuple[Learner, jax.Array]:
     """One optimiser step for the entries that one agent [] uses; all others stay as they are.
 
-    gradients {bank: entry} are those of a sum over `count` samples. Returns the learner and the
-    largest gradient norm before clipping.
+    gradients {bank: entry} are those of a sum over `count` samples; lr_scale as for `step`.
+    Returns the learner and the largest gradient norm before clipping.
     """
     banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
     for name, gradient in gradients.items():
@@ -91,7 +102,7 @@ def step_agent(
         norms.append(optax.global_norm(mean))
         old = entry_of(learner.banks[name], entry), entry_of(learner.opt_state[name], entry)
         updates, new_state = role.optimiser.update(mean, old[1])
-        new = optax.apply_updates(old[0], updates)
+        new = optax.apply_updates(old[0], _scaled(updates, lr_scale))
         write = lambda all_, one, e=entry: all_.at[e].set(one)  # noqa: E731
         banks[name] = jax.tree.map(write, banks[name], new)
         opt_state[name] = jax.tree.map(write, opt_state[name], new_state)

@@ -3,7 +3,8 @@
 Both kinds share their functions: `noise` draws what `sample` turns into a stored action, so that a
 whole window's randomness comes from one call outside the loop; `log_prob` and `entropy` score
 stored actions, `mode` is the greedy one, `to_env` makes one to act with.
-Log-probabilities keep a last axis: one entry per action dimension, a single one where discrete.
+Log-probabilities keep a last axis: one entry per action dimension, a single one where discrete;
+`dimensions` tells which of them exist. `measures` are further numbers that training reports.
 """
 
 from dataclasses import dataclass
@@ -48,22 +49,32 @@ class Categorical:
         logits = jax.nn.log_softmax(jnp.where(legal, outputs["logits"], -1e10))
         return -jnp.sum(jnp.where(legal, jnp.exp(logits) * logits, 0.0), axis=-1)
 
+    def dimensions(self, legal):
+        """1.0 for the one dimension [..., 1] that a discrete action has."""
+        return jnp.ones((*legal.shape[:-1], 1))
+
+    def measures(self, outputs, legal):
+        return {}
+
     def to_env(self, action):
         return action
 
 
 @dataclass(frozen=True)
 class SquashedGaussian:
-    """tanh of a Gaussian with standard deviation 0.5 sigmoid(s), so below 0.5.
+    """tanh of a Gaussian with standard deviation m + (0.5 - m) sigmoid(s), m being `std_min`.
 
-    log_std `linear`: s is a linear head of the network (paper, Sec. 2.2); `vector`: s is a free
-    parameter, as in the authors' code. Either begins at s = 1 (standard deviation 0.366).
+    log_std `vector`: s is a free parameter for every dimension, as in the authors' code; `linear`:
+    s is a linear head of the network (paper, Sec. 2.2). Either begins at s = 1 (standard deviation
+    0.366 where m is 0). A linear head moves s some 17 times as fast, and exploration is over within
+    a million steps of Ant 4x2.
     Stored actions are the values before tanh, so that no inverse is ever taken. Dimensions that
     `legal` leaves out count for nothing.
     """
 
     size: int
-    log_std: str = "linear"
+    log_std: str = "vector"
+    std_min: float = 0.0
 
     @property
     def heads(self):
@@ -74,8 +85,12 @@ class SquashedGaussian:
     def vectors(self):
         return {} if self.log_std == "linear" else {"log_std": (self.size, 1.0)}
 
+    def std(self, outputs):
+        """Standard deviations [..., size] before tanh, in (std_min, 0.5)."""
+        return self.std_min + (STD_LIMIT - self.std_min) * jax.nn.sigmoid(outputs["log_std"])
+
     def _gaussian(self, outputs):
-        return distrax.Normal(outputs["mean"], STD_LIMIT * jax.nn.sigmoid(outputs["log_std"]))
+        return distrax.Normal(outputs["mean"], self.std(outputs))
 
     def noise(self, key, *shape):
         return jax.random.normal(key, (*shape, self.size))
@@ -99,6 +114,16 @@ class SquashedGaussian:
         above, below = gaussian.loc + gaussian.scale, gaussian.loc - gaussian.scale
         entropy = gaussian.entropy() + 0.5 * (log_slope(above) + log_slope(below))
         return jnp.sum(jnp.where(legal, entropy, 0.0), axis=-1)
+
+    def dimensions(self, legal):
+        """1.0 for dimensions [..., size] that exist, 0.0 for padding."""
+        return legal.astype(float)
+
+    def measures(self, outputs, legal):
+        """action_std [...]: the mean standard deviation (before tanh) of what exists."""
+        exists = self.dimensions(legal)
+        count = jnp.maximum(exists.sum(-1), 1.0)
+        return {"action_std": jnp.sum(self.std(outputs) * exists, axis=-1) / count}
 
     def to_env(self, action):
         return jnp.tanh(action)

@@ -104,7 +104,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
     rows = metrics(out, config)
     policy = config.seeds[0] if policy is None else policy
     found = evaluate.subject(evaluate.Options(str(out), policy=policy))
-    team, agents = found.team, list(found.team.env.agents)
+    team, agents = found.team_of(policy), list(found.team.env.agents)
     length = min(LENGTH, team.env.max_steps)
     say(f"{name}: comparing {len(agents)} agents on {length * ENVS:,} joint observations")
     banks = found.banks(policy)

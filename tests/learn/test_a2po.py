@@ -192,7 +192,8 @@ class Loop:
                         jnp.multiply, [ratios[j] for j in others], jnp.ones((LENGTH, ENVS))
                     )
                     if hp.others == "clipped":
-                        factor = jnp.clip(factor, 1 - hp.others_clip, 1 + hp.others_clip)
+                        half = hp.clip / 2
+                        factor = jnp.clip(factor, 1 - half, 1 + half)
                     clip = a2po.CLIPS[hp.clip_schedule](hp.clip, agent + 1, n)
                     if hp.two_stage:
                         self.gradient_step(agent, normal, returns, factor, clip, actor_too=False)

@@ -52,16 +52,18 @@ def test_a_truncation_bootstraps_from_the_last_observation():
 
 
 def test_a_truncation_is_neutralised_in_the_authors_mode():
-    np.testing.assert_array_equal(gae(truncated=SECOND, bootstrap=False), [0.5, 0.0, 3.0])
+    np.testing.assert_array_equal(gae(truncated=SECOND, truncation="authors"), [0.5, 0.0, 3.0])
 
 
 def test_nothing_flows_through_a_truncation_in_the_authors_mode():
-    other = gae([1.0, 70.0, -9.0], truncated=SECOND, bootstrap=False)
+    other = gae([1.0, 70.0, -9.0], truncated=SECOND, truncation="authors")
     np.testing.assert_array_equal(other[:2], [0.5, 0.0])
 
 
 def test_authors_mode_changes_nothing_without_truncations():
-    np.testing.assert_array_equal(gae(terminated=SECOND, bootstrap=False), gae(terminated=SECOND))
+    np.testing.assert_array_equal(
+        gae(terminated=SECOND, truncation="authors"), gae(terminated=SECOND)
+    )
 
 
 @pytest.mark.parametrize("flag", ["terminated", "truncated"])

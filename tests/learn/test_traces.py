@@ -23,14 +23,17 @@ def window():
 
 
 def traced(window, ratio, trace):
-    return returns.traced(window, ratio, GAMMA * LAMBDA, trace, gae_lambda=LAMBDA)
+    return returns.off_policy(window, ratio, gamma=GAMMA, gae_lambda=LAMBDA, trace=trace)
 
 
 @pytest.mark.parametrize("trace", ["capped", "running", "none"])
 def test_ratios_of_one_give_gae(window, trace):
     steps, ratio = window
-    gae = traced(steps, None, trace)
-    np.testing.assert_allclose(traced(steps, jnp.ones_like(ratio), trace), gae, rtol=1e-5)
+    gae, following = np.zeros((TIME, 2)), np.zeros(2)
+    for t in reversed(range(TIME)):
+        reach = GAMMA * LAMBDA * steps.continues[t]
+        gae[t] = following = steps.keeps[t] * (steps.errors[t] + reach * following)
+    np.testing.assert_allclose(traced(steps, jnp.ones_like(ratio), trace), gae, rtol=1e-4)
 
 
 @pytest.mark.parametrize("trace, extra", [("capped", 1.0), ("squared", LAMBDA)])

@@ -1,0 +1,84 @@
+"""Observations normalised by running statistics, which training keeps and evaluation takes over."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax.envs.wrappers import ObservationWrapper
+
+CLIP = 10.0
+EPSILON = 1e-8
+
+
+class Moments(NamedTuple):
+    """How many vectors were seen [], and mean and variance [features] over them."""
+
+    count: jax.Array
+    mean: jax.Array
+    variance: jax.Array
+
+
+class Observed(NamedTuple):
+    """The statistics of a run: of observations, and of the critic's states."""
+
+    obs: Moments
+    state: Moments
+
+
+def nothing_seen(env) -> Observed:
+    """Statistics before anything was seen, which leave everything as it is but for the clip."""
+
+    def none(size):
+        return Moments(jnp.zeros(()), jnp.zeros(size), jnp.ones(size))
+
+    return Observed(none(env.observation_size), none(env.state_size))
+
+
+def combined(old: Moments, new: Moments) -> Moments:
+    """The statistics of two sets together (Chan, Golub & LeVeque 1979)."""
+    count = old.count + new.count
+    share = new.count / jnp.maximum(count, 1.0)
+    apart = new.mean - old.mean
+    variance = old.variance + share * (new.variance - old.variance)
+    between = share * (1.0 - share) * jnp.square(apart)
+    found = Moments(count, old.mean + share * apart, variance + between)
+    first = old.count == 0.0
+    return jax.tree.map(lambda a, b: jnp.where(first, a, b), new, found)
+
+
+def normalised(moments: Moments, x: jax.Array) -> jax.Array:
+    """(x - mean) / deviation of vectors [..., features], clipped to +-10."""
+    scale = jax.lax.rsqrt(moments.variance + EPSILON)
+    return jnp.clip((x - moments.mean) * scale, -CLIP, CLIP)
+
+
+class Normalise(ObservationWrapper):
+    """An environment whose observations are to be normalised by running statistics.
+
+    Without `statistics` it shows them as they are: training keeps the statistics in its own state
+    and applies them itself. With them it shows what the finished policy is to see.
+    """
+
+    normalise = "running"
+
+    def __init__(self, env, statistics: Observed | None = None):
+        super().__init__(env)
+        self.statistics = statistics
+
+    @property
+    def alike(self):
+        return getattr(self.env, "alike", {})
+
+    def view(self, timestep):
+        if self.statistics is None:
+            return timestep
+        return timestep._replace(
+            obs=normalised(self.statistics.obs, timestep.obs),
+            state=normalised(self.statistics.state, timestep.state),
+        )
+
+
+def showing(env, statistics: Observed | None):
+    """The environment as a policy with these statistics sees it; None: as it is."""
+    return env if statistics is None else Normalise(env.env, statistics)

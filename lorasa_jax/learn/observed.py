@@ -1,0 +1,41 @@
+"""Running statistics of what agents and critics see, window after window."""
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax.envs.normalise import Moments, Observed, combined, normalised
+from lorasa_jax.learn import devices
+from lorasa_jax.learn.rollout import Transition, Window, merge_time
+from lorasa_jax.learn.team import Team
+
+
+def update(seen: Observed | None, window: Window, team: Team, hp) -> Observed | None:
+    """The statistics with a window's observations of active agents, and states of all, added.
+
+    They belong to the network that reads them: where that is frozen, so are they.
+    """
+    if seen is None or team.actor.scheme.adapts:
+        return seen
+    steps = jax.tree.map(merge_time, window.transitions)
+    obs = moments(steps.obs, steps.active, hp)
+    state = moments(steps.state, jnp.ones_like(steps.active), hp)
+    return Observed(combined(seen.obs, obs), combined(seen.state, state))
+
+
+def moments(x: jax.Array, counted: jax.Array, hp) -> Moments:
+    """Count, mean and variance of the vectors x [..., features] that are counted [...]."""
+    weight = counted.astype(x.dtype)[..., None]
+    over = tuple(range(x.ndim - 1))
+    count = devices.total(weight.sum(), hp)
+    mean = devices.total(jnp.sum(x * weight, over), hp) / jnp.maximum(count, 1.0)
+    squares = devices.total(jnp.sum(jnp.square(x - mean) * weight, over), hp)
+    return Moments(count, mean, squares / jnp.maximum(count, 1.0))
+
+
+def shown(seen: Observed | None, steps: Transition) -> Transition:
+    """Transitions as the networks saw them; they are kept as the environment showed them."""
+    if seen is None:
+        return steps
+    return steps._replace(
+        obs=normalised(seen.obs, steps.obs), state=normalised(seen.state, steps.state)
+    )

@@ -1,0 +1,34 @@
+"""What a run's own numbers say is going wrong, in a sentence for each sign of it."""
+
+COLLAPSED, MOVED = 0.02, 0.05  # standard deviation of actions; KL divergence of an update
+STAYS = 2  # evaluations in a row whose KL is above
+
+
+def found(rows: list[dict]) -> dict[str, str]:
+    """{sign: sentence} of a run's metrics so far, oldest row first.
+
+    `spread`: a seed's actions hardly vary (mean standard deviation below 0.02), so that it no
+    longer explores. `kl`: a seed's policy moves by more than 0.05 an update, evaluation after
+    evaluation, so that PPO's clip no longer holds it.
+    """
+    signs: dict[str, str] = {}
+    in_a_row: dict[int, int] = {}
+    for row in rows:
+        seed, step = row["seed"], f"{row['env_steps']:,}"
+        spread, kl = row.get("action_std"), row.get("approx_kl")
+        if spread is not None and spread < COLLAPSED:
+            signs.setdefault(
+                "spread",
+                f"step {step}: actions of seed {seed} have a mean standard deviation of "
+                f"{spread:.3f} and explore hardly anything any more; network.log_std=vector, "
+                "network.std_min or algo.entropy_coef keep it up.",
+            )
+        in_a_row[seed] = in_a_row.get(seed, 0) + 1 if kl is not None and kl > MOVED else 0
+        if in_a_row[seed] >= STAYS:
+            signs.setdefault(
+                "kl",
+                f"step {step}: updates of seed {seed} keep moving its policy by a KL divergence of "
+                f"{kl:.2f}, where 0.005 to 0.02 is usual; algo.target_kl=0.02 or lower learning "
+                "rates hold it.",
+            )
+    return signs
