@@ -145,9 +145,8 @@ class Reporter:
         first = rows[0]
         speed = first["steps_per_second"]
         wins = [row["win_rate"] for row in rows if "win_rate" in row]
-        spreads = [
-            row["action_std"] for row in rows if math.isfinite(row.get("action_std", math.nan))
-        ]
+        spreads = [row.get("action_std") for row in rows]
+        spreads = [x for x in spreads if x is not None and math.isfinite(x)]
         self.say(
             f"{first['phase']:>8}  step {first['env_steps']:>11,}  "
             f"return {np.mean([row['eval_return'] for row in rows]):9.1f}"
