@@ -4,9 +4,8 @@
         [measure=false]
 
 Nothing is trained, hence seeds= and total_steps= change nothing. figure_3.csv counts parameters of
-the finished phase, with the log-std of the authors' code, a vector, unless network.log_std=linear
-(the paper's text) is given. Maps come twice: with the suite's own sizes on SMAX, and with
-StarCraft's sizes of observations, states and actions, which the paper's networks had.
+the finished phase, as training has them. Maps come twice: with the suite's own sizes on SMAX, and
+with StarCraft's sizes of observations, states and actions, which the paper's networks had.
 
 figure_3_measured.csv has medians over `turns` turns, in one process, of one update of the finished
 phase (rollout included) and of one step of all agents in `batch` environments with merged weights;
@@ -69,7 +68,6 @@ def main(arguments: list[str]) -> None:
 def build(request, cell):
     """(configuration, teams) of a cell."""
     words = [f"env={cell.env}", f"algo={cell.algo}", f"sharing={cell.sharing}"]
-    words += ["network.log_std=vector"] * (not any("log_std" in key for key in request.keys))
     words += [word for word in request.keys if training.applies(word, cell)]
     config = configuration.load(words)
     groups = None

@@ -1,5 +1,6 @@
 """Finished policies to look into: those of a figure's cells, or of runs that are given."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from experiments.cells import Request
 from lorasa_jax import runs
 from lorasa_jax.analysis import observations
 from lorasa_jax.analysis.observations import Observations
+from lorasa_jax.values import whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +50,16 @@ class Subject:
 
 
 def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] | None:
-    """The runs of `run=FOLDER,...`, or else of the cells, trained where need be.
+    """The runs of `run=FOLDER[@STEP],...`, or else of the cells, trained where need be.
 
-    adapted: they must have adapters. None where only commands were asked for.
+    With a step the run is looked at there, finished or not, as long as that checkpoint was kept.
+    adapted: runs must have adapters. None where only commands were asked for.
 
     Raises:
       ConfigError: a given run is unfinished, damaged, of another version or without adapters.
     """
     if request.own["run"]:
-        return [_given(Path(path), adapted) for path in request.own["run"].split(",")]
+        return [_given(path, adapted) for path in request.own["run"].split(",")]
     trainings = training.ready(request, cells_)
     if trainings is None:
         return None
@@ -70,14 +73,19 @@ def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] |
     return found
 
 
-def _given(path, adapted):
-    runs.summary(path)
-    checkpoint = runs.load(path)
+def _given(text, adapted):
+    path, _, step = text.rpartition("@")
+    if path and re.fullmatch(r"[\d_.]+(e\d+)?", step):
+        env_steps, keys = whole(step, f"the step of run={text}"), f"at {step}"
+    else:
+        path, env_steps, keys = text, None, ""
+        runs.summary(path)
+    checkpoint = runs.load(path, env_steps)
     if adapted:
         runs.require_adapters(checkpoint, path)
     config = checkpoint.config
     return Subject(
-        config.env["name"], config.algo.name, config.sharing["name"], "", path, checkpoint
+        config.env["name"], config.algo.name, config.sharing["name"], keys, Path(path), checkpoint
     )
 
 

@@ -2,7 +2,10 @@
 
     python -m experiments.tables_10_13 [cells=ant_4x2/mappo] [seeds=5] [total_steps=12e6]
         [switches=2e6,4e6,...] [ranks=4,8,16,64]
-    python -m experiments.tables_10_13 run=FOLDER,...
+    python -m experiments.tables_10_13 run=FOLDER[@STEP],...
+
+Given runs need no adapters, and with a step they are looked at there: at any checkpoint that was
+kept, such as the last of pretraining or those of `keep_at`.
 
 Tables 10 (Ant 4x2) and 12 (MMM2) vary the switch, 11 and 13 the rank; their runs are Figure 4's.
 tables_10_13.csv has a row for every run, seed, layer and agent: Frobenius norms, and the product
@@ -15,6 +18,7 @@ import numpy as np
 
 from experiments import ablations, cells, command, finished, pictures
 from lorasa_jax.analysis import weights
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.reporting import write_whole
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
@@ -29,15 +33,23 @@ def main(arguments: list[str]) -> None:
     for base in (cells.Cell(env, algo, "ps_lora") for env, algo in chosen):
         needed += [ablations.baseline(base)]
         needed += ablations.by_switch(request, base) + ablations.by_rank(request, base)
-    given = bool(request.own["run"])
-    subjects = finished.subjects(request, tuple(dict.fromkeys(needed)), adapted=given)
+    subjects = finished.subjects(request, tuple(dict.fromkeys(needed)), adapted=False)
     if subjects is not None:
         pictures.told(_write(request, subjects))
 
 
 def rows_of(subject, seed) -> list[dict]:
-    """Rows of one seed, by layer and agent; without adapters, merged is shared and delta zero."""
+    """Rows of one seed, by layer and agent; without adapters, merged is shared and delta zero.
+
+    The head of means is linear_7; spreads have a row of their own, linear_7_log_std of a head or
+    log_std of a free vector.
+    """
     team = subject.checkpoint.team
+    if "net" not in team.actor.scheme.banks:
+        raise ConfigError(
+            f"{subject.out} has no whole networks (sharing={subject.sharing}) whose norms could "
+            "stand beside a backbone's; give another run."
+        )
     found = weights.norms(team.actor.scheme, subject.banks(seed))
     return [
         {

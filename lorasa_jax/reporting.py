@@ -226,6 +226,7 @@ def summarise(
             **{name: version(name) for name in ("jax", "flax", "mujoco", "jaxmarl")},
             "lorasa_jax": __version__,  # which need not be installed
         },
+        "warnings": list(warning_signs.found(rows).values()),
         "command": config.command,
     }
 

@@ -35,6 +35,15 @@ def key():
     return jax.random.key(0)
 
 
+@pytest.fixture(scope="module")
+def quick_compiler():
+    """Compiles in half the time; results need not be fast here, only right."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture
 def opened():
     """Opens a page without a screen: opened(path, folder); a skip where there is no browser."""

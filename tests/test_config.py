@@ -94,7 +94,15 @@ REFUSED = {
     "algo.gae_lambda=-1": "between 0 and 1",
     "algo.ratio=sum": "choose one of per_dimension, joint",
     "algo.truncation=none": "choose one of bootstrap, authors",
-    "network.log_std=exp": "choose one of linear, vector",
+    "algo.target_kl=0": "above 0",
+    "algo.target_kl=often": "finite number",
+    "algo.lr_decay=cosine": "choose one of none, linear",
+    "algo.minibatches=3": "must divide the 400 sequences",
+    "network.log_std=exp": "choose one of vector, linear",
+    "network.std_min=0.5": "below 0.5",
+    "network.std_min=-1": "at least 0",
+    "env.normalise=batch": "choose one of none, running",
+    "preset=best": "choose one of paper, authors, tuned",
     "num_seeds=0": "at least 1",
     "seed=1.5": "whole number",
     "resume=perhaps": "true or false",
@@ -156,11 +164,17 @@ def test_runs_from_before_a_key_still_are_what_they_were():
     config = configuration.load(["env=ant_4x2"])
     tree = config.to_dict()
     network = tree["network"]
-    later = tree.pop("devices"), network.pop("depth"), network.pop("layer_norm")
-    assert later == (1, 3, True)
+    sections = {"network": network, "env": tree["env"], "algo": tree["algo"]}
+    for name, value in schema.LATER.items():
+        section, _, key = name.rpartition(".")
+        assert sections.get(section, tree).pop(key) == value
+    assert tree.pop("preset") == "paper"
     before = configuration.resolve(OmegaConf.create(tree))
     assert before == dataclasses.replace(config, notes=before.notes)
     assert schema.decisive_part(tree) == config.decisive()
-    for changed in ("devices=5", "network.depth=2", "network.layer_norm=false"):
+    for changed in (
+        "devices=5", "network.depth=2", "network.layer_norm=false", "network.std_min=0.1",
+        "env.normalise=running", "algo.target_kl=0.02", "algo.lr_decay=true",
+    ):  # fmt: skip
         other = configuration.load(["env=ant_4x2", changed])
         assert other.decisive() != config.decisive() and other.out != config.out

@@ -41,7 +41,7 @@ def activations(
     """{layer: [time, ..., unit]}: what every layer of one network passes on.
 
     Linear layers after their ReLU; the recurrent layer's hidden states under gru_h_5, its input
-    projection (all gates) under gru_x_4; the head's outputs side by side, as they are.
+    projection (all gates) under gru_x_4; the head's outputs as they are, each by itself.
     """
     _, captured = network.apply(
         {"params": parameters},
@@ -51,12 +51,11 @@ def activations(
         capture_intermediates=_is_layer,
         mutable=["intermediates"],
     )
-    found: dict[str, list] = {}
-    for name, calls in sorted(captured["intermediates"].items()):
+    found = {}
+    for name, calls in captured["intermediates"].items():
         out = calls["__call__"][0]
-        out = out[1] if isinstance(out, tuple) else out
-        found.setdefault(layer_of(name), []).append(_passed_on(name, out))
-    return {layer: jnp.concatenate(parts, -1) for layer, parts in found.items()}
+        found[name] = _passed_on(name, out[1] if isinstance(out, tuple) else out)
+    return found
 
 
 def _is_layer(module, method):

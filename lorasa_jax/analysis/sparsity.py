@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from lorasa_jax.analysis.weights import Matrices, deltas, matrices
+from lorasa_jax.policy.networks import layer_of
 from lorasa_jax.policy.sharing import Scheme
 
 THRESHOLDS = 100
@@ -26,8 +27,10 @@ class Sparsity(NamedTuple):
 
 
 def flatten(matrices_: Matrices) -> np.ndarray:
-    """All entries of all layers' matrices in one array."""
-    return np.concatenate([np.asarray(x, float).ravel() for x in matrices_.values()])
+    """All entries of the network's layers in one array; a head of log-stds is none of them."""
+    return np.concatenate(
+        [np.asarray(x, float).ravel() for name, x in matrices_.items() if layer_of(name) == name]
+    )
 
 
 def curve(values: np.ndarray, thresholds: np.ndarray | None = None) -> Curve:

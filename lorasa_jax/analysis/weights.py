@@ -1,15 +1,17 @@
 """Agents' weight matrices, what adapters add to them, and their norms (paper, Tables 10-13)."""
 
+import math
+import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.policy.networks import layer_of
 from lorasa_jax.policy.sharing import Scheme, gather
 
 Tree = Any
 Matrices = dict[str, jax.Array]
+LOG_STD = "log_std"
 
 
 class Norms(NamedTuple):
@@ -42,19 +44,35 @@ def per_agent(weights: tuple[Tree, Tree], agents: int) -> Tree:
 def matrices(tree: Tree) -> Matrices:
     """The weight matrices {layer: [..., d, k]} of a network's parameters, in the network's order.
 
-    These are the kernels. A head's outputs lie side by side in one matrix, so that they count
-    together. Biases, LayerNorms and free vectors are left out.
+    These are the kernels, those of a head's outputs each by itself: `linear_7` gives the mean (or
+    the logits), `linear_7_log_std` the spread where it has a head. Biases, LayerNorms and free
+    vectors are left out.
     """
-    kernels: dict[str, list] = {}
-    for name in sorted(tree):
-        if isinstance(tree[name], dict) and "kernel" in tree[name]:
-            kernels.setdefault(layer_of(name), []).append(tree[name]["kernel"])
-    return ordered({layer: jnp.concatenate(parts, -1) for layer, parts in kernels.items()})
+    return ordered(
+        {
+            name: value["kernel"]
+            for name, value in tree.items()
+            if isinstance(value, dict) and "kernel" in value
+        }
+    )
+
+
+def spread(tree: Tree) -> Matrices:
+    """{`log_std`: [..., 1, size]} where the spread of actions is a free vector, else nothing."""
+    return {name: value[..., None, :] for name, value in tree.items() if name == LOG_STD}
 
 
 def ordered(values: dict[str, Any]) -> dict[str, Any]:
-    """By layer, in the network's order, which layers' names end in; compiled code sorts names."""
-    return {layer: values[layer] for layer in sorted(values, key=lambda x: int(x.split("_")[-1]))}
+    """By layer, in the network's order, which is in layers' names; compiled code sorts names.
+
+    What has no number, such as a free vector, comes last.
+    """
+
+    def place(name):
+        number = re.search(r"\d+", name)
+        return (int(number[0]) if number else math.inf, name)
+
+    return {layer: values[layer] for layer in sorted(values, key=place)}
 
 
 def merged(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
@@ -116,13 +134,19 @@ def inner(a: Matrices, b: Matrices) -> Matrices:
 def norms(scheme: Scheme, banks: dict[str, Tree]) -> Norms:
     """Norms of every layer and agent under a scheme that adapts a backbone.
 
+    A free vector of spreads is a row `log_std` of its own.
+
     Raises:
       ValueError: the scheme has no bank of whole networks.
     """
-    shared, delta = matrices(backbone(scheme, banks)), matrices(deltas(scheme, banks))
+
+    def parts(tree):
+        return {**matrices(tree), **spread(tree)}
+
+    shared, delta = parts(backbone(scheme, banks)), parts(deltas(scheme, banks))
     return Norms(
         shared=frobenius(shared),
-        merged=frobenius(matrices(merged(scheme, banks))),
+        merged=frobenius(parts(merged(scheme, banks))),
         delta=frobenius(delta),
         inner=inner(shared, delta),
     )

@@ -13,9 +13,13 @@ from lorasa_jax.report import panels
 from lorasa_jax.report.story import Story
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-TITLES = {"eval_return": "Return", "win_rate": "Win rate"}
+TITLES = {
+    "eval_return": "Return", "win_rate": "Win rate",
+    "action_std": "Standard deviation of actions while training",
+}  # fmt: skip
 _MEASURES = (
-    "Final return", "per seed", "Win rate", "wins per seed", "Best return", "Neural diversity",
+    "Final return", "per seed", "Win rate", "wins per seed", "Best return", "Spread of actions",
+    "Neural diversity",
     "Switched at step", "Actor parameters", "Actor adapters", "Critic parameters",
     "Critic adapters", "Speed",
 )  # fmt: skip
@@ -97,6 +101,9 @@ def measures(story: Story) -> dict[str, str]:
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
         found["Best return"] = f"{_amount(best)} at {step:,}"
+    if "action_std" in story.curves:
+        spread = story.curves["action_std"]["median"][-1]
+        found["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
         found["Neural diversity"] = f"{story.snd:.3g}"
     if story.switched_at is not None:
@@ -147,7 +154,9 @@ def learning(stories: list[Story], chart) -> str:
             parts.append(f'<ul class="legend">{items}</ul>')
         kind = "broad" if len(scores) == 1 else "pair"
         parts.append(f'<div class="figures {kind}">{figures}</div>')
-    return f'<p class="quiet">{said}.</p>' + "".join(parts)
+    signs = [sign for story in stories for sign in story.summary.get("warnings", ())]
+    told = "".join(f"<p>Warning: {escape(sign)}</p>" for sign in signs)
+    return f'<p class="quiet">{said}.</p>' + told + "".join(parts)
 
 
 def _curve(told, score, colours, chart, wide):

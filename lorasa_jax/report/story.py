@@ -25,7 +25,7 @@ from lorasa_jax.replay.scene import palette
 from lorasa_jax.values import listed
 
 LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
-SCORES = ("eval_return", "win_rate")
+SCORES = ("eval_return", "win_rate", "action_std")
 
 
 class Behaviour(NamedTuple):
@@ -149,7 +149,9 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
     return Behaviour(
         diversity.distance_matrix(distance, team, acting, seen, own_ids=own_ids),
         activations.activation_maps(team, acting, seen, own_ids=own_ids),
-        weights.norms(scheme, banks).delta if scheme.adapts else None,
+        weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
+        if scheme.adapts
+        else None,
     )
 
 
@@ -184,8 +186,9 @@ def metrics(out: Path, config: Config) -> list[dict]:
 def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
     """{`steps`: [step], score: {`seeds`: [seed, step], `median`, `lower`, `upper`: [step]}}.
 
-    Scores are returns, and win rates where there are any, of greedy episodes; median and
-    quartiles are over seeds. What is not finite is None.
+    Scores are returns, and win rates where there are any, of greedy episodes, and the mean
+    standard deviation of continuous actions while training; median and quartiles are over seeds.
+    What is not finite is None.
     """
     found = {"steps": sorted({row["env_steps"] for row in rows})}
     for score in SCORES:

@@ -78,15 +78,26 @@ def test_common_weights_keep_what_deltas_have_alike(planted):
             np.testing.assert_allclose(found[layer]["kernel"][agent], expected, atol=1e-5)
 
 
-def test_every_head_counts_with_the_last_layer(build, random_banks):
-    team = build(*CONTINUOUS)
+def test_mean_and_spread_are_apart(build, random_banks):
+    team = build(*CONTINUOUS, "network.log_std=linear")
     banks = random_banks(team.actor)
-    net = banks["net"]
     found = weights.matrices(weights.merged(team.actor.scheme, banks))
-    expected = np.concatenate(
-        [net["linear_7"]["kernel"][0], net["linear_7_log_std"]["kernel"][0]], -1
+    assert list(found) == [*LAYERS, "linear_7_log_std"]
+    for layer in list(found)[-2:]:
+        np.testing.assert_array_equal(found[layer][0], banks["net"][layer]["kernel"][0])
+
+
+def test_a_free_vector_of_spreads_has_norms_of_its_own(build, random_banks):
+    team = build(*CONTINUOUS, "switch_at=200", sharing="ps_lora")
+    banks = random_banks(team.actor)
+    found = weights.norms(team.actor.scheme, banks)
+    assert list(found.merged) == [*LAYERS, "log_std"]
+    shared, offset = banks["net"]["log_std"][0], banks["adapters"]["log_std"]["offset"]
+    np.testing.assert_allclose(found.shared["log_std"], [np.linalg.norm(shared)], rtol=1e-6)
+    np.testing.assert_allclose(found.delta["log_std"], np.linalg.norm(offset, axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(
+        found.merged["log_std"], np.linalg.norm(shared + offset, axis=-1), rtol=1e-6
     )
-    np.testing.assert_array_equal(found["linear_7"][0], expected)
 
 
 def test_groups_have_their_own_backbones(random_banks, build):

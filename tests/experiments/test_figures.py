@@ -320,7 +320,7 @@ def test_tables_10_to_13_add_up(robot):
     tables_10_13.main(arguments)
     rows = same_command("tables_10_13", arguments)["tables_10_13"]
     adapted = [row for row in rows if row["sharing"] == "ps_lora"]
-    assert len(adapted) == 2 * 2 * 5 * 4  # runs, seeds, layers, agents
+    assert len(adapted) == 2 * 2 * 6 * 4  # runs, seeds, layers and log_std, agents
     for row in rows:
         shared, merged, delta, inner = (
             float(row[name]) for name in ("shared", "merged", "delta", "inner")

@@ -115,7 +115,8 @@ class Loop:
         change, _ = self.change(actor, agent)
         if self.hp.others == "free":
             return jnp.exp(change.sum(-1))
-        return jnp.exp(change).mean(-1)
+        exists = self.steps.legal[:, :, agent]  # agent 1 has one dimension, and one of padding
+        return jnp.where(exists, jnp.exp(change), 0.0).sum(-1) / exists.sum(-1)
 
     def trace(self, agent, ratio):
         found, following = [], jnp.zeros(ENVS)
@@ -174,11 +175,17 @@ class Loop:
         )
         rounds, steps = (1, hp.epochs) if hp.loop == "agent" else (hp.epochs, 1)
         for index in range(rounds):
+            anew = hp.trace_others == "preceding" and index > 0
+            if anew:
+                everyone = functools.reduce(jnp.multiply, [self.ratio(j) for j in range(n)])
+                traces = [self.trace(agent, everyone) for agent in range(n)]
+                advantages = jnp.stack(traces, axis=-1)
             for agent in range(n):
                 others = [j for j in range(n) if j != agent and (j < agent or index > 0)]
                 ratios = {j: self.ratio(j) for j in range(n)}
-                if others:
-                    product = functools.reduce(jnp.multiply, [ratios[j] for j in [*others, agent]])
+                traced = [j for j in others if j < agent] if anew else others
+                if traced:
+                    product = functools.reduce(jnp.multiply, [ratios[j] for j in [*traced, agent]])
                     advantages = advantages.at[..., agent].set(self.trace(agent, product))
                 active = self.steps.active.astype(float)
                 mean = (advantages * active).sum() / active.sum()
@@ -213,6 +220,8 @@ HAPPO = {"trace": "none", "others": "free", "clip_schedule": "constant", "ratio"
         ("nps", {"two_stage": True}),
         ("nps", HAPPO),
         ("mtl", {"loop": "epoch"}),
+        ("nps", {"loop": "epoch", "trace_others": "preceding"}),
+        ("ps", {**AUTHORS, "trace_others": "preceding"}),
         ("ps_lora", {}),
     ],
     ids=str,

@@ -1,0 +1,173 @@
+"""Running statistics: numpy's over the same data, and the same in checkpoints, plays and exports."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorasa_jax import evaluate, execution, phases, runs
+from lorasa_jax import config as configuration
+from lorasa_jax.envs import make
+from lorasa_jax.envs.normalise import Moments, combined, nothing_seen, normalised, showing
+from lorasa_jax.export import command, rebuild
+from lorasa_jax.export.policy import load
+from lorasa_jax.learn import observed, rollout
+
+SMALL = [
+    "env=reacher_2x1", "env.engine=native", "env.normalise=running", "network.kind=ff",
+    "network.hidden=4", "algo.num_envs=2", "algo.rollout_length=10", "algo.epochs=1",
+    "eval_episodes=2", "eval_every=1", "checkpoint_every=1", "sharing.rank=2",
+]  # fmt: skip
+
+
+def test_parts_combine_to_the_whole():
+    rng = np.random.default_rng(0)
+    data = rng.normal(3.0, 2.0, (60, 4)).astype(np.float32)
+    seen = Moments(jnp.zeros(()), jnp.zeros(4), jnp.ones(4))
+    for part in np.split(data, [7, 8, 40]):
+        seen = combined(seen, Moments(jnp.float32(len(part)), part.mean(0), part.var(0)))
+    assert seen.count == 60
+    np.testing.assert_allclose(seen.mean, data.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(seen.variance, data.var(0), rtol=1e-5)
+    shown = (data - data.mean(0)) / data.std(0)
+    np.testing.assert_allclose(normalised(seen, data), shown, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_seen_changes_nothing_but_what_is_far_out():
+    env = make("reacher_2x1", normalise="running")
+    x = jnp.float32([-11.0, *range(env.observation_size - 1)])
+    shown = normalised(nothing_seen(env).obs, x)
+    np.testing.assert_allclose(shown, np.clip(x, -10, 10), rtol=1e-6)
+
+
+@pytest.mark.parametrize("counted", [1.0, 0.5])
+def test_moments_are_numpys_over_what_is_counted(counted):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(5, 3, 2, 4)).astype(np.float32)
+    active = rng.uniform(size=(5, 3, 2)) < counted
+    found = observed.moments(jnp.asarray(x), jnp.asarray(active), configuration_devices())
+    assert found.count == active.sum()
+    np.testing.assert_allclose(found.mean, x[active].mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.variance, x[active].var(0), rtol=1e-4)
+
+
+def configuration_devices():
+    return phases.hyperparameters(configuration.load([*SMALL, "total_steps=40", "switch_at=20"]))
+
+
+def test_an_environment_shows_what_a_finished_policy_sees():
+    env = make("reacher_2x1", normalise="running")
+    statistics = nothing_seen(env)
+    statistics = statistics._replace(obs=statistics.obs._replace(mean=statistics.obs.mean + 0.25))
+    key = jax.random.key(0)
+    raw = jax.jit(env.reset)(key)[1].obs
+    seen = jax.jit(showing(env, statistics).reset)(key)[1].obs
+    np.testing.assert_allclose(seen, np.clip(raw - 0.25, -10, 10), rtol=1e-5, atol=1e-6)
+    assert showing(env, None) is env
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, quick_compiler):
+    """A run of two phases of two updates each, whole and interrupted in each update."""
+    out = tmp_path_factory.mktemp("normalise") / "run"
+    words = [*SMALL, "total_steps=80", "switch_at=40", f"out={out}", "keep_at=[20,40,60]"]
+    execution.execute(configuration.load(words))
+    return out
+
+
+def test_a_runs_statistics_are_numpys_over_its_windows(run):
+    """The windows are played again from the kept checkpoints' states."""
+    config = runs.configured(run)
+    start = jax.tree.map(lambda x: x[0], phases.begin(config, phases.build_teams(config)[0]))
+    states = [start.state] + [
+        jax.tree.map(lambda x: x[0], runs.load(run, step).progress.state) for step in (20, 40)
+    ]
+    team = phases.build_teams(config)[0]
+
+    @functools.partial(jax.jit, static_argnums=())
+    def window(state):
+        _, key = jax.random.split(state.key)
+        return rollout.collect(
+            key, team, team.actor.scheme.weights(state.actor.banks),
+            team.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
+            length=10, chunk=10,
+        )[1].transitions  # fmt: skip
+
+    seen = [window(state) for state in states[:2]]
+    for name in ("obs", "state"):
+        data = np.concatenate([np.asarray(getattr(x, name)) for x in seen])
+        data = data.reshape(-1, data.shape[-1])
+        found = getattr(states[2].observed, name)
+        assert found.count == len(data)
+        np.testing.assert_allclose(found.mean, data.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.variance, data.var(0), rtol=1e-3, atol=1e-6)
+
+
+def test_statistics_freeze_with_the_backbone(run):
+    at = [runs.load(run, step).seen(0) for step in (20, 40, 60, 80)]
+    jax.tree.map(np.testing.assert_array_equal, *at[1:3])
+    jax.tree.map(np.testing.assert_array_equal, *at[2:4])
+    assert at[0].obs.count < at[1].obs.count
+
+
+def test_exports_and_evaluations_see_what_training_saw(run, tmp_path):
+    source = runs.load(run)
+    tensors = tmp_path / "tensors"
+    command.export(command.parse([f"out={run}", f"to={tensors}", "format=safetensors"]))
+    policy, again = load(tensors), rebuild.rebuild(tensors)
+    np.testing.assert_allclose(policy.weights[0]["normalise.mean"], source.seen(0).obs.mean)
+    key = jax.random.key(3)
+    _, raw = source.team.env.reset(key)
+    _, shown = source.team_of(0).env.reset(key)
+    _, from_export = again.team.env.reset(key)
+    np.testing.assert_allclose(from_export.obs, shown.obs, rtol=1e-4, atol=1e-5)
+    weights = source.team.actor.scheme.weights(source.actor_banks(0))
+    from lorasa_jax.learn.team import forward
+
+    first = jnp.zeros((1, 1), bool)
+    carry = source.team.actor.network.initial_carry(1, 2)
+    _, outputs = forward(
+        source.team.actor.network, weights, carry, shown.obs[None, None], first, agent_axis=2
+    )
+    _, mine = policy.outputs(np.asarray(raw.obs)[None], policy.initial_carry(1), np.zeros(1, bool))
+    np.testing.assert_allclose(mine["mean"][0], outputs["mean"][0, 0], rtol=1e-4, atol=1e-5)
+    options = [evaluate.parse([f"out={x}", "episodes=3"]) for x in (run, tensors)]
+    one, other = (evaluate.evaluate(x)["policies"][0] for x in options)
+    assert one["mean"] == pytest.approx(other["mean"], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
+def test_other_formats_normalise_too(kind, run, tmp_path):
+    pytest.importorskip("onnxruntime" if kind == "onnx" else "flatbuffers")
+    tensors, other = tmp_path / "tensors", tmp_path / kind
+    for to, name in ((tensors, "safetensors"), (other, kind)):
+        command.export(command.parse([f"out={run}", f"to={to}", f"format={name}"]))
+    policy = load(tensors)
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(5, 2, policy.card["observation_size"])).astype(np.float32)
+    carry, first = policy.initial_carry(5), np.zeros(5, bool)
+    _, expected = policy.outputs(obs, carry, first)
+    file = next(other.glob(f"*0.{kind}"))
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(file))
+        found = session.run(["mean"], {"obs": obs[:, 0], "carry": carry[:, 0], "first": first})[0]
+    else:
+        step = jax.export.deserialize(bytearray(file.read_bytes())).call
+        found = step(carry[:, 0], obs[:, 0], first)[1]["mean"]
+    np.testing.assert_allclose(found, expected["mean"][:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_know_their_backbones_statistics(run, tmp_path):
+    from lorasa_jax.export.policy import with_adapters
+
+    for to, words in (("net", ["step=40"]), ("adapters", ["format=adapters"]), ("whole", [])):
+        command.export(command.parse([f"out={run}", f"to={tmp_path / to}", *words]))
+    merged = with_adapters(load(tmp_path / "net"), tmp_path / "adapters")
+    whole = load(tmp_path / "whole")
+    for ours, theirs in zip(merged.weights, whole.weights, strict=True):
+        for name, x in theirs.items():
+            np.testing.assert_allclose(ours[name], x, rtol=1e-5, atol=1e-6)
