@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.schema import decisive_part
@@ -136,10 +137,18 @@ def begun(out: Path, config: Config) -> bool:
     differing = sorted(
         key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
     )
+    # Discrete actions have no spread; the default of its key has changed.
+    if "network.log_std" in differing and _discrete(config):
+        differing.remove("network.log_std")
     if differing:
         changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
     return True
+
+
+def _discrete(config: Config) -> bool:
+    options = dict(config.env)
+    return isinstance(envs.make(options.pop("name"), **options).action_space, envs.Discrete)
 
 
 @contextmanager

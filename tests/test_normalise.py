@@ -1,4 +1,4 @@
-"""Running statistics: numpy's over the same data, and the same in checkpoints, plays and exports."""
+"""Running statistics: numpy's over the same data; the same in checkpoints, plays and exports."""
 
 import functools
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import evaluate, execution, phases, runs
 from lorasa_jax import config as configuration
+from lorasa_jax import evaluate, execution, phases, runs
 from lorasa_jax.envs import make
-from lorasa_jax.envs.normalise import Moments, combined, nothing_seen, normalised, showing
+from lorasa_jax.envs.normalise import Moments, combined, normalised, nothing_seen, showing
 from lorasa_jax.export import command, rebuild
 from lorasa_jax.export.policy import load
 from lorasa_jax.learn import observed, rollout
