@@ -17,10 +17,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasa_jax import plugins
+from lorasa_jax import sharing
+from lorasa_jax.config import plugins
+from lorasa_jax.config.schema import algo_names
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.policy import sharing
-from lorasa_jax.schema import algo_names
 from lorasa_jax.values import close, whole
 
 SCHEMES = ("ps", "nps", "seps", "mtl", "ps_lora", "seps_lora")

@@ -9,7 +9,7 @@ from experiments import pictures
 from experiments.cells import Request
 from experiments.learning import Learned
 from lorasa_jax.analysis import curves
-from lorasa_jax.replay.scene import palette
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.values import whole
 
 RESAMPLES = 2000

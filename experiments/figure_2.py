@@ -13,7 +13,7 @@ seed's `last` evaluations, and by how much, seed by seed.
 """
 
 from experiments import cells, command, comparison, learning, pictures
-from lorasa_jax.paper import TASKS
+from lorasa_jax.config.paper import TASKS
 
 CELLS = cells.grid(TASKS)
 

@@ -21,14 +21,14 @@ import jax
 
 from experiments import cells, command, pictures, training
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine, phases
+from lorasa_jax import envs, machine, sharing
 from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import update_of
-from lorasa_jax.policy import sharing
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import RecurrentNetwork
-from lorasa_jax.reporting import write_whole
+from lorasa_jax.training import phases
+from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 
 ENVS = ("ant_2x4", "ant_4x2", "ant_8x1", "smac_2s3z", "smac_3s5z", "smac_MMM2")

@@ -9,7 +9,7 @@ every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
 """
 
 from experiments import ablations, cells, command, comparison, learning, pictures, training
-from lorasa_jax.replay.scene import palette
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], schemes=("ps_lora",))
 QUESTIONS = {

@@ -6,7 +6,7 @@ Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/
 """
 
 from experiments import cells, command, comparison, learning, pictures
-from lorasa_jax.paper import TASKS
+from lorasa_jax.config.paper import TASKS
 
 CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
 

@@ -8,9 +8,9 @@ import jax
 
 from experiments import training
 from experiments.cells import Request
-from lorasa_jax import runs
 from lorasa_jax.analysis import observations
 from lorasa_jax.analysis.observations import Observations
+from lorasa_jax.training import runs
 from lorasa_jax.values import whole
 
 

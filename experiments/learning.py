@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments import training
 from experiments.cells import Cell, Request
-from lorasa_jax import reporting, runs
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.training import reporting, runs
 from lorasa_jax.values import flat, listed, whole
 
 # What the figures of learning curves take besides the keys of all figures.

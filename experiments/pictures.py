@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from experiments.cells import Request
-from lorasa_jax.policy import sharing
-from lorasa_jax.replay.scene import palette
-from lorasa_jax.reporting import write_whole
+from lorasa_jax import sharing
+from lorasa_jax.envs.mamujoco.replay.scene import palette
+from lorasa_jax.training.reporting import write_whole
 
 NAMES = {
     "ps": "PS", "nps": "NPS", "seps": "SePS", "mtl": "MTL",

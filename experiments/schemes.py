@@ -21,9 +21,10 @@ from rich.table import Table
 
 from experiments.engines import RESULTS
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine, phases
+from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.reporting import write_whole
+from lorasa_jax.training import phases
+from lorasa_jax.training.reporting import write_whole
 
 TURNS = 15
 ONE_STAGE, TWO_STAGE = "algo.two_stage=false", "algo.two_stage=true"

@@ -28,12 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine, phases
+from lorasa_jax import envs, machine
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices
-from lorasa_jax.reporting import write_whole
+from lorasa_jax.training import phases
+from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import listed
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,7 +27,7 @@ from experiments import cells, command, finished, pictures
 from lorasa_jax.analysis import swap, weights
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.play import play
-from lorasa_jax.reporting import write_whole
+from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))

@@ -28,10 +28,11 @@ from rich.table import Table
 from experiments import engines, schemes
 from experiments.engines import REPEATS, RESULTS, engine_rows, medians
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine, phases
+from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.training import phases
 
 BLOCKS = (2, 5, 10)  # parts of an epoch's samples, of which the fastest counts for the floor
 

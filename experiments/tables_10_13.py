@@ -19,7 +19,7 @@ import numpy as np
 from experiments import ablations, cells, command, finished, pictures
 from lorasa_jax.analysis import weights
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.reporting import write_whole
+from lorasa_jax.training.reporting import write_whole
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
 

@@ -14,11 +14,10 @@ import jax
 
 from experiments.cells import Cell, Request
 from lorasa_jax import config as configuration
-from lorasa_jax import run
+from lorasa_jax import run, sharing
 from lorasa_jax.config import Config
+from lorasa_jax.config.schema import algo_names, algo_type
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.policy import sharing
-from lorasa_jax.schema import algo_names, algo_type
 
 # Keys that only a second phase knows.
 _SECOND = ("switch_at", "switch_when", "switch_threshold", "switch_patience", "switch_margin")

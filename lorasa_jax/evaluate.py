@@ -84,7 +84,7 @@ def subject(options: Options) -> Subject:
 
 
 def _of_run(options):
-    from lorasa_jax import runs
+    from lorasa_jax.training import runs
 
     run = runs.load(options.out, options.step)
     names = run.config.env["name"], run.config.sharing["name"]
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
         sys.exit(2)
     show(found)
-    from lorasa_jax.reporting import write_whole
+    from lorasa_jax.training.reporting import write_whole
 
     write_whole(Path(options.out) / "evaluation.json", json.dumps(found, indent=2) + "\n")
 

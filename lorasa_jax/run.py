@@ -8,9 +8,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
-from lorasa_jax import multirun, overrides, plugins
+from lorasa_jax.config import overrides, plugins
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.execution import execute
+from lorasa_jax.training import multirun
+from lorasa_jax.training.execution import execute
 
 
 def main() -> None:

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import clusters, envs, run, runs
 from lorasa_jax import config as configuration
+from lorasa_jax import envs, run
 from lorasa_jax.envs import games
 from lorasa_jax.envs.types import Box
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.training import clusters, runs
 
 TINY = [
     "env=two_kinds", "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1",

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lorasa_jax import config as configuration
-from lorasa_jax import paper, schema
+from lorasa_jax.config import paper, schema
 from lorasa_jax.errors import ConfigError
 
 LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", "linear_7")

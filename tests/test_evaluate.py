@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, evaluate, phases, run
+from lorasa_jax import envs, evaluate, run
 from lorasa_jax.envs.mamujoco import environment, pictures
 from lorasa_jax.envs.wrappers import ObservationWrapper
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.training import phases
 
 TINY = [
     "sharing=ps", "algo.num_envs=2", "algo.rollout_length=5", "algo.chunk_length=5",

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from lorasa_jax import config as configuration
-from lorasa_jax import run, runs
+from lorasa_jax import run
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.training import runs
 
 TINY = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1",

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from lorasa_jax import config as configuration
-from lorasa_jax import evaluate, execution, reporting, runs
+from lorasa_jax import evaluate
 from lorasa_jax.export import command
 from lorasa_jax.export.policy import load
+from lorasa_jax.training import execution, reporting, runs
 
 HERE = Path(__file__).parent / "legacy"
 COMMANDS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lorasa_jax import multirun
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.training import multirun
 
 TINY = [
     "env=specialisation_2", "network.kind=ff", "network.hidden=8", "algo.num_envs=4",

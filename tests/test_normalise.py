@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lorasa_jax import config as configuration
-from lorasa_jax import evaluate, execution, phases, runs
+from lorasa_jax import evaluate
 from lorasa_jax.envs import make
 from lorasa_jax.envs.normalise import Moments, combined, normalised, nothing_seen, showing
 from lorasa_jax.export import command, rebuild
 from lorasa_jax.export.policy import load
 from lorasa_jax.learn import observed, rollout
+from lorasa_jax.training import execution, phases, runs
 
 SMALL = [
     "env=reacher_2x1", "env.engine=native", "env.normalise=running", "network.kind=ff",

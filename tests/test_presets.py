@@ -4,9 +4,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, presets
+from lorasa_jax import envs, sharing
+from lorasa_jax.config import presets
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.policy import sharing
 from lorasa_jax.values import flat
 
 load = configuration.load

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import clusters, envs, phases
 from lorasa_jax import config as configuration
+from lorasa_jax import envs
 from lorasa_jax.envs import games
 from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import rollout, value_norm
-from lorasa_jax.policy.sharing import TABLE
+from lorasa_jax.sharing import TABLE
+from lorasa_jax.training import clusters, phases
 
 SMALL = [
     "algo.num_envs=32", "algo.rollout_length=20", "algo.chunk_length=10", "network.hidden=32",

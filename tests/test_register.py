@@ -9,11 +9,11 @@ import jax
 import pytest
 from omegaconf import OmegaConf
 
-from lorasa_jax import config, envs, execution, phases
+from lorasa_jax import config, envs, sharing
 from lorasa_jax.envs import games
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms, mappo
-from lorasa_jax.policy import sharing
+from lorasa_jax.training import execution, phases
 
 
 def game(agents=2):

@@ -2,7 +2,7 @@ import pytest
 
 from lorasa_jax import config as configuration
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.switching import RULES
+from lorasa_jax.training.switching import RULES
 
 
 def holds(rule, returns, **numbers):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lorasa_jax import config as configuration
-from lorasa_jax import phases, run
+from lorasa_jax import run
+from lorasa_jax.training import phases
 
 GAME = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.chunk_length=5",

@@ -4,9 +4,9 @@ from PIL import Image
 
 from lorasa_jax import envs
 from lorasa_jax.envs.mamujoco import pictures
+from lorasa_jax.envs.mamujoco.replay import scene
+from lorasa_jax.envs.video import frame_stride, write_video
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.replay import scene
-from lorasa_jax.video import frame_stride, write_video
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from lorasa_jax.warning_signs import found
+from lorasa_jax.training.warning_signs import found
 
 
 def row(step, seed=0, **values):

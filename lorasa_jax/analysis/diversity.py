@@ -10,7 +10,7 @@ from lorasa_jax.analysis import policies
 from lorasa_jax.analysis.distances import distributions
 from lorasa_jax.analysis.observations import Observations
 from lorasa_jax.learn.team import Team
-from lorasa_jax.policy.sharing import entry_of
+from lorasa_jax.sharing import entry_of
 
 
 def distance_matrix(

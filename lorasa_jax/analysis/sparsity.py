@@ -7,7 +7,7 @@ import numpy as np
 
 from lorasa_jax.analysis.weights import Matrices, deltas, matrices
 from lorasa_jax.policy.networks import layer_of
-from lorasa_jax.policy.sharing import Scheme
+from lorasa_jax.sharing import Scheme
 
 THRESHOLDS = 100
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.policy.sharing import Scheme, gather
+from lorasa_jax.sharing import Scheme, gather
 
 Tree = Any
 Matrices = dict[str, jax.Array]

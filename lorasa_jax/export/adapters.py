@@ -6,13 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lorasa_jax import reporting
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import ADAPTER_CONFIG, ADAPTER_MODEL, PREFIX, TENSORS, digest
 from lorasa_jax.export.source import Source, file_stems, named, normaliser
 from lorasa_jax.export.tensors import copy_reader, store
 from lorasa_jax.policy.networks import layer_of
-from lorasa_jax.policy.sharing import entry_of
+from lorasa_jax.sharing import entry_of
+from lorasa_jax.training import reporting
 
 USE = (
     "policy.py: policy = with_adapters(load(EXPORT OF THE BACKBONE), FOLDER), or for one agent "

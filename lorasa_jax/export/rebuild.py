@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import envs, plugins
+from lorasa_jax import envs
+from lorasa_jax.config import plugins
 from lorasa_jax.envs.normalise import EPSILON, Moments, nothing_seen, showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import NORMALISE, Policy, load
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork
-from lorasa_jax.policy.sharing import nps
+from lorasa_jax.sharing import nps
 
 
 class Rebuilt(NamedTuple):

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 import lorasa_jax
-from lorasa_jax import runs
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import EPSILON as VARIANCE_EPSILON
 from lorasa_jax.envs.normalise import Observed
@@ -18,7 +17,8 @@ from lorasa_jax.export.policy import FORMAT_VERSION, NORMALISE
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import EPSILON, HEAD
-from lorasa_jax.reporting import SUMMARY
+from lorasa_jax.training import runs
+from lorasa_jax.training.reporting import SUMMARY
 from lorasa_jax.values import listed
 
 

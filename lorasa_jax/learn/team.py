@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lorasa_jax.policy.networks import RecurrentNetwork, Views
-from lorasa_jax.policy.sharing import Scheme, agent_counts, entry_of
+from lorasa_jax.sharing import Scheme, agent_counts, entry_of
 
 
 class Learner(NamedTuple):

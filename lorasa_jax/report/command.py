@@ -65,7 +65,7 @@ def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | No
       ConfigError: a run or the page's place is not as it must be, or W&B cannot be reached.
     """
     from lorasa_jax.report import page, story
-    from lorasa_jax.reporting import write_whole
+    from lorasa_jax.training.reporting import write_whole
 
     path = Path(options.out or Path(options.runs[0], "report.html"))
     for folder in options.runs:  # before anything takes long

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from lorasa_jax.replay.scene import palette
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 
 NARROW, HALF, WIDE = 340, 450, 940
 TEXT = 14

@@ -13,15 +13,16 @@ import jax
 import numpy as np
 from matplotlib.colors import to_hex
 
-from lorasa_jax import evaluate, reporting, runs
+from lorasa_jax import evaluate
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
 from lorasa_jax.config import Config
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.replay.scene import palette
+from lorasa_jax.training import reporting, runs
 from lorasa_jax.values import listed
 
 LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on

@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import config, phases
+from lorasa_jax import config
 from lorasa_jax.analysis.observations import Observations
 from lorasa_jax.learn import rollout, value_norm
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import start
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.training import phases
 
 SMALL = [
     "env=specialisation_2", "network.hidden=8", "algo.num_envs=5", "algo.rollout_length=4",

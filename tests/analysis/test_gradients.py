@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import phases
 from lorasa_jax.analysis import gradients
 from lorasa_jax.learn import ppo
+from lorasa_jax.training import phases
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import phases
 from lorasa_jax.analysis import resources
 from lorasa_jax.learn.algorithms import UPDATES
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.policy.networks import RecurrentNetwork
-from lorasa_jax.policy.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.training import phases
 
 # Per environment of the authors' code: PS actor and critic, NPS actors, MTL actor, one agent's
 # adapters at ranks 4, 8, 16 and 64.

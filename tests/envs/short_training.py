@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax import phases
+from lorasa_jax.training import phases
 
 # Less optimised code, compiled in half the time.
 HURRY = {"xla_backend_optimization_level": 0}

@@ -29,11 +29,12 @@ from experiments import (
 from experiments.pictures import read_rows
 from experiments.training import Interrupted
 from lorasa_jax import config as configuration
-from lorasa_jax import reporting, run, runs
+from lorasa_jax import run
+from lorasa_jax import sharing as ways
 from lorasa_jax.analysis import curves, weights
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.play import EpisodeResults
-from lorasa_jax.policy import sharing as ways
+from lorasa_jax.training import reporting, runs
 
 TINY = [
     "seeds=2", "total_steps=60", "switch_at=20", "network.kind=ff", "network.hidden=8",

@@ -4,7 +4,7 @@ import pytest
 
 from experiments import keep, speed
 from lorasa_jax import config as configuration
-from lorasa_jax import phases
+from lorasa_jax.training import phases
 
 
 def test_operations_are_counted_by_hand_on_ant():

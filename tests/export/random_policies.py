@@ -4,10 +4,10 @@ import jax
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax import phases
 from lorasa_jax.export.source import Source
 from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.training import phases
 
 
 def random_source(*overrides: str, phase: int = -1, seed: int = 0) -> Source:

@@ -12,7 +12,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import policy
 from lorasa_jax.export.command import save
 from lorasa_jax.export.source import agent_trees, named
-from lorasa_jax.policy.sharing import entry_of
+from lorasa_jax.sharing import entry_of
 
 # Every kind of part: low rank under three ranks and two scalings, full matrices, all offsets.
 RICH = [

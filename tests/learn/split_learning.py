@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax import phases
 from lorasa_jax.learn import devices, rollout
+from lorasa_jax.training import phases
 
 GAME = [
     "env=specialisation_4", "sharing=ps", "network.hidden=8", "algo.num_envs=8",

@@ -9,8 +9,8 @@ import pytest
 
 from lorasa_jax.envs.types import Box
 from lorasa_jax.learn import a2po, ppo, rollout, value_norm
-from lorasa_jax.policy.lora import LoraSpec
-from lorasa_jax.policy.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing.lora import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = ppo.Hyperparameters(

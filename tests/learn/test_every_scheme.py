@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 
+from lorasa_jax import sharing
 from lorasa_jax.envs.games import Game
 from lorasa_jax.envs.types import Box, Discrete
 from lorasa_jax.learn import ppo, rollout, team, value_norm
 from lorasa_jax.learn.algorithms import UPDATES
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Role, Team
-from lorasa_jax.policy import sharing
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
-from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
+from lorasa_jax.sharing.lora import LoraSpec
 
 AGENTS, ENVS = 3, 4
 # Compiling is what takes the time here.

@@ -9,8 +9,8 @@ from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn import mappo, ppo, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.team import forward
-from lorasa_jax.policy.lora import LoraSpec
-from lorasa_jax.policy.sharing import adapted, nps, ps
+from lorasa_jax.sharing import adapted, nps, ps
+from lorasa_jax.sharing.lora import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = mappo.Hyperparameters(

@@ -8,7 +8,7 @@ import pytest
 
 from lorasa_jax.learn import rollout
 from lorasa_jax.learn.team import forward
-from lorasa_jax.policy.sharing import nps, ps
+from lorasa_jax.sharing import nps, ps
 
 ENVS, LENGTH, CHUNK, LIMIT = 4, 20, 5, 3
 

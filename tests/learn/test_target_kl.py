@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax import config, phases
+from lorasa_jax import config
 from lorasa_jax.envs.types import Box
 from lorasa_jax.learn import a2po, mappo, ppo, returns
 from lorasa_jax.learn.algorithms import update_of
-from lorasa_jax.policy.sharing import nps, ps
+from lorasa_jax.sharing import nps, ps
+from lorasa_jax.training import phases
 
 HP = ppo.Hyperparameters(
     num_envs=4, rollout_length=6, chunk_length=2, epochs=3, clip=0.2, gamma=0.9, gae_lambda=0.8,

@@ -7,7 +7,7 @@ import pytest
 from lorasa_jax.learn import team
 from lorasa_jax.learn.team import Role
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
-from lorasa_jax.policy.sharing import grouped, nps, ps
+from lorasa_jax.sharing import grouped, nps, ps
 
 AGENTS = 3
 COUNTS = jnp.array([2.0, 4.0, 8.0])

@@ -6,7 +6,7 @@ import pytest
 from lorasa_jax.envs import make
 from lorasa_jax.learn import a2po, batch, mappo, returns
 from lorasa_jax.learn.ppo import Hyperparameters
-from lorasa_jax.policy.sharing import ps
+from lorasa_jax.sharing import ps
 
 GAMMA, LAMBDA, TIME = 0.9, 0.8, 7
 

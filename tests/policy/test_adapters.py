@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
-from lorasa_jax.policy.lora import LoraSpec, init_adapters, merge
 from lorasa_jax.policy.networks import LAYERS_OF, RecurrentNetwork, parameters
-from lorasa_jax.policy.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing import adapted, mtl, nps, ps
+from lorasa_jax.sharing.lora import LoraSpec, init_adapters, merge
 
 AGENTS = 3
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax.policy import grouping
+from lorasa_jax.sharing import grouping
 
 
 def planted(groups, spread=0.05, seed=0):

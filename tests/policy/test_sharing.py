@@ -5,19 +5,9 @@ import pytest
 
 from lorasa_jax.learn import team
 from lorasa_jax.learn.team import Role, forward
-from lorasa_jax.policy.lora import LoraSpec
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
-from lorasa_jax.policy.sharing import (
-    TABLE,
-    Bank,
-    Given,
-    adapted,
-    agent_counts,
-    gather,
-    grouped,
-    nps,
-    ps,
-)
+from lorasa_jax.sharing import TABLE, Bank, Given, adapted, agent_counts, gather, grouped, nps, ps
+from lorasa_jax.sharing.lora import LoraSpec
 
 AGENTS, TIME, ENVS = 3, 4, 2
 SPEC = LoraSpec(rank=2, alpha=2.0)

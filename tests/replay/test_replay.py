@@ -12,8 +12,8 @@ import pytest
 
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS, partition
 from lorasa_jax.envs.mamujoco.physics import load_model
+from lorasa_jax.envs.mamujoco.replay import page, scene
 from lorasa_jax.envs.mamujoco.robots import robot
-from lorasa_jax.replay import page, scene
 
 DT = 0.05
 

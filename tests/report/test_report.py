@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lorasa_jax import reporting, runs
 from lorasa_jax.analysis import activations, diversity, weights
 from lorasa_jax.analysis.distances import CATEGORICAL, GAUSSIAN
 from lorasa_jax.analysis.observations import collect
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.policy.networks import LAYERS_OF
-from lorasa_jax.replay.scene import palette
 from lorasa_jax.report import command, page, panels, story
+from lorasa_jax.training import reporting, runs
 
 NAMES = "ant", "battle", "shared"
 LAYERS = {"ant": LAYERS_OF["ff"], "battle": LAYERS_OF["gru"], "shared": LAYERS_OF["ff"]}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from lorasa_jax import reporting, runs
 from lorasa_jax.report import command, online, story
+from lorasa_jax.training import reporting, runs
 
 HEADER = b":W&B"  # then a magic number of 16 bits and a version of 8
 BLOCK = 32768

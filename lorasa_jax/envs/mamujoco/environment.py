@@ -198,7 +198,7 @@ class MultiAgentMujoco:
 
     def replay(self, states: RobotState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""
-        from lorasa_jax.replay import page, scene
+        from lorasa_jax.envs.mamujoco.replay import page, scene
 
         rewards = np.concatenate([[0.0], rewards])
         recording = scene.record(

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import track
 
 from lorasa_jax.envs.mamujoco.partitions import Partition
+from lorasa_jax.envs.mamujoco.replay import scene
+from lorasa_jax.envs.video import frame_stride, write_video
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.replay import scene
-from lorasa_jax.video import frame_stride, write_video
 
 SIZE = (480, 360)  # pixels, width and height
 

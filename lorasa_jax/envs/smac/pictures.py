@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lorasa_jax.envs.smac.scene import Scene
-from lorasa_jax.video import write_video
+from lorasa_jax.envs.video import write_video
 
 PIXELS, TITLE = 22, 38  # per map unit; the height of the title
 RATE = 6.0  # steps shown per second: three times as fast as the game

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasa_jax.learn import algorithms
-from lorasa_jax.policy.lora import LoraSpec
+from lorasa_jax.sharing.lora import LoraSpec
 
 
 @dataclass(frozen=True)

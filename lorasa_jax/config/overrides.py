@@ -7,10 +7,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
 from lorasa_jax import envs
+from lorasa_jax import sharing as sharing_table
+from lorasa_jax.config.schema import Config, Network, Pretrain, algo_names, algo_type
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.schema import Config, Network, Pretrain, algo_names, algo_type
 from lorasa_jax.values import close, listed
 
 GROUPS = {

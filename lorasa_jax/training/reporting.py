@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lorasa_jax import __version__, machine, warning_signs
+from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
+from lorasa_jax.training import warning_signs
 from lorasa_jax.values import whole
 
 METRICS = "metrics.jsonl"

@@ -11,16 +11,17 @@ import tensorstore
 import yaml
 from omegaconf import OmegaConf
 
-from lorasa_jax import clusters, phases
 from lorasa_jax import config as configuration
-from lorasa_jax.checkpoint import Checkpoints
+from lorasa_jax import sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import Observed, showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
-from lorasa_jax.phases import Progress
-from lorasa_jax.policy import grouping, sharing
-from lorasa_jax.reporting import SUMMARY
+from lorasa_jax.sharing import grouping
+from lorasa_jax.training import clusters, phases
+from lorasa_jax.training.checkpoint import Checkpoints
+from lorasa_jax.training.phases import Progress
+from lorasa_jax.training.reporting import SUMMARY
 from lorasa_jax.values import listed, whole
 
 _SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import envs
+from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import nothing_seen, showing
 from lorasa_jax.envs.types import Discrete
@@ -19,7 +19,6 @@ from lorasa_jax.learn.algorithms import UPDATES, update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
-from lorasa_jax.policy import sharing
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 

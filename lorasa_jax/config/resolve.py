@@ -10,19 +10,11 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lorasa_jax import checks, overrides, paper, plugins, presets
+from lorasa_jax import sharing as sharing_table
+from lorasa_jax.config import checks, overrides, paper, plugins, presets
+from lorasa_jax.config.schema import Config, Network, Pretrain, algo_names, algo_type, later, place
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.policy import sharing as sharing_table
-from lorasa_jax.schema import (
-    Config,
-    Network,
-    Pretrain,
-    algo_names,
-    algo_type,
-    later,
-    place,
-)
 from lorasa_jax.values import number, truth, typed, whole
 
 

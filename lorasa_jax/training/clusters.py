@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax import envs
+from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
-from lorasa_jax.policy import grouping, sharing
+from lorasa_jax.sharing import grouping
 
 FILE = "clusters.json"
 
@@ -60,7 +60,7 @@ def find(config: Config) -> tuple[int, ...]:
     Every agent plays with a fresh network of its own, as in SePS; a batch of seeds shares the
     clusters of its first seed. Reproducible from that seed.
     """
-    from lorasa_jax import phases
+    from lorasa_jax.training import phases
 
     given = config.sharing["clusters"]
     if given is not None:

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import phases, switching
-from lorasa_jax.checkpoint import Checkpoints
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
-from lorasa_jax.phases import Progress
+from lorasa_jax.training import phases, switching
+from lorasa_jax.training.checkpoint import Checkpoints
+from lorasa_jax.training.phases import Progress
 
 
 @dataclass

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from lorasa_jax import envs
 from lorasa_jax.config import Config
+from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.schema import decisive_part
 from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
@@ -23,8 +23,9 @@ def execute(config: Config) -> dict | None:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
-    from lorasa_jax import clusters, phases, reporting, runs, train
     from lorasa_jax.learn import devices
+    from lorasa_jax.training import clusters, phases, reporting, runs
+    from lorasa_jax.training import loop as train
 
     devices.prepare(config.devices)
     if clusters.needed(config):
@@ -74,7 +75,7 @@ def _engine(env):
 
 def _inherited(config):
     """The clusters of the run that this one starts from."""
-    from lorasa_jax import clusters
+    from lorasa_jax.training import clusters
 
     if config.init_from is None or config.sharing["clusters"] is not None:
         return None
@@ -82,7 +83,7 @@ def _inherited(config):
 
 
 def _wandb(config):
-    from lorasa_jax.wandb_logger import WandbLogger
+    from lorasa_jax.training.wandb_logger import WandbLogger
 
     return [WandbLogger(config)]
 
@@ -92,7 +93,7 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 def _claim(out: Path, config: Config) -> None:
     """Writes the configuration to a new directory, or compares it with the one there."""
-    from lorasa_jax.reporting import write_whole
+    from lorasa_jax.training.reporting import write_whole
 
     try:
         if not begun(out, config):
@@ -104,7 +105,7 @@ def _claim(out: Path, config: Config) -> None:
 
 def _rename_plugins(out: Path, config: Config) -> None:
     """Plugins that are given now take the place of those there: their modules may have moved."""
-    from lorasa_jax.reporting import write_whole
+    from lorasa_jax.training.reporting import write_whole
 
     there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
     if not config.plugins or there.get("plugins") == list(config.plugins):

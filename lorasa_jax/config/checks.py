@@ -3,9 +3,9 @@
 from fnmatch import fnmatchcase
 
 from lorasa_jax import envs
+from lorasa_jax import sharing as sharing_table
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import a2po, returns
-from lorasa_jax.policy import sharing as sharing_table
 from lorasa_jax.policy.distributions import STD_LIMIT
 from lorasa_jax.policy.networks import DEPTH, LAYERS_OF, layers_of
 from lorasa_jax.values import listed, number, truth, whole

@@ -28,11 +28,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, execution, plugins
+from lorasa_jax import envs, sharing
+from lorasa_jax.config import plugins
+from lorasa_jax.config.overrides import GROUPS, register, sentence, spelled
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.overrides import GROUPS, register, sentence, spelled
-from lorasa_jax.policy import sharing
+from lorasa_jax.training import execution
 from lorasa_jax.values import listed
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:

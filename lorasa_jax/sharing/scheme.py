@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.policy.lora import LoraSpec, init_adapters, merge
 from lorasa_jax.policy.networks import HEAD, layer_of
+from lorasa_jax.sharing.lora import LoraSpec, init_adapters, merge
 
 Tree = Any
 
