@@ -19,8 +19,8 @@ from pathlib import Path
 
 from lorasa_jax import sharing
 from lorasa_jax.config import plugins
-from lorasa_jax.config.schema import algo_names
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import algorithms
 from lorasa_jax.values import close, whole
 
 SCHEMES = ("ps", "nps", "seps", "mtl", "ps_lora", "seps_lora")
@@ -107,8 +107,8 @@ def _cells(text, default):
         raise ConfigError(
             f"cells={text} is not of the form ENV/ALGO/SHARING, such as ant_4x2/mappo."
         )
-    algos = _chosen(places, 1, "algo", algo_names())
-    schemes = _chosen(places, 2, "sharing", tuple(sharing.TABLE))
+    algos = _chosen(places, 1, "algo", algorithms.REGISTRY.names())
+    schemes = _chosen(places, 2, "sharing", sharing.REGISTRY.names())
     found = []
     for env in places[0].split("+"):
         usual = [cell for cell in default if cell.env == env] or default
@@ -138,7 +138,7 @@ def grid(envs, algos=ALGOS, schemes=SCHEMES) -> tuple[Cell, ...]:
         for env in envs
         for algo in algos
         for scheme in schemes
-        if not (sharing.TABLE[scheme].clustered and env in TWO_AGENTS)
+        if not (sharing.REGISTRY.row(scheme).clustered and env in TWO_AGENTS)
     )
 
 

@@ -26,7 +26,6 @@ from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.training import phases
 from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
@@ -71,7 +70,7 @@ def build(request, cell):
     words += [word for word in request.keys if training.applies(word, cell)]
     config = configuration.load(words)
     groups = None
-    if sharing.TABLE[cell.sharing].clustered:
+    if sharing.REGISTRY.row(cell.sharing).clustered:
         options = dict(config.env)
         agents = envs.make(options.pop("name"), **options).num_agents
         groups = tuple(i // 2 for i in range(agents))
@@ -82,9 +81,7 @@ def starcraft(config, teams, sizes):
     """The last phase's team with networks for other sizes: (observation, state, actions)."""
     obs, state, actions = sizes
     team, network = teams[-1], config.network
-    heads = Categorical(actions).heads
-    shape = network.hidden, network.kind, network.depth, network.layer_norm
-    actor = RecurrentNetwork(heads, {}, *shape)
+    actor = network.actor(Categorical(actions))
     return team._replace(
         actor=team.actor._replace(network=actor, features=obs),
         critic=team.critic._replace(features=state),

@@ -42,7 +42,7 @@ def name_of(scheme: str) -> str:
 
 def colour_of(scheme: str):
     """The colour [3] that a way of sharing has in every figure; registered ones take turns."""
-    own = list(sharing.registered())
+    own = [row.name for row in sharing.REGISTRY.outside()]
     place = own.index(scheme) % len(_OWN) if scheme in own else 0
     return palette(8)[_COLOURS.get(scheme, _OWN[place])]
 

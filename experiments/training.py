@@ -16,7 +16,7 @@ from experiments.cells import Cell, Request
 from lorasa_jax import config as configuration
 from lorasa_jax import run, sharing
 from lorasa_jax.config import Config
-from lorasa_jax.config.schema import algo_names, algo_type
+from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError
 
 # Keys that only a second phase knows.
@@ -100,20 +100,15 @@ def applies(word: str, cell: Cell) -> bool:
     A key that nobody knows applies, and is refused with its run.
     """
     key = _key(word)
-    named = sharing.TABLE[cell.sharing]
     if key in _SECOND or key.startswith("pretrain."):
-        return named.phases > 1
-    if key.startswith("algo."):
-        fields = {field.name for field in dataclasses.fields(algo_type(cell.algo))}
-        others = map(algo_type, algo_names())
-        known = {field.name for kind in others for field in dataclasses.fields(kind)}
-        return key.removeprefix("algo.") in fields or key.removeprefix("algo.") not in known
-    if key == "sharing.clusters":
-        return named.clustered
-    option = key.removeprefix("sharing.")
-    if option != key and any(option in row.options for row in sharing.registered().values()):
-        return option in named.options
-    return not key.startswith("sharing.") or named.phases > 1
+        return len(sharing.REGISTRY.row(cell.sharing).phases) > 1
+    group, _, last = key.partition(".")
+    if group not in ("algo", "sharing") or not last:
+        return True
+    rows = GROUPS[group].rows()
+    return last in GROUPS[group].row(getattr(cell, group)).defaults or not any(
+        last in row.defaults for row in rows
+    )
 
 
 def _load(request_, cell, words):
@@ -150,7 +145,8 @@ def _start(config):
     name = config.sharing["name"]
     return (
         config.env, dataclasses.asdict(config.algo_of(0)), config.network, config.critic_sharing,
-        sharing.TABLE[name].pretraining or name, config.sharing.get("clusters"), config.seeds,
+        sharing.REGISTRY.row(name).phases[0].scheme or name, config.sharing.get("clusters"),
+        config.seeds,
     )  # fmt: skip
 
 

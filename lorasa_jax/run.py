@@ -40,12 +40,12 @@ def main() -> None:
         _leave("stopped at once; the same command continues from the last checkpoint.", 130)
 
 
-@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+@hydra.main(config_path=None, config_name=overrides.PRIMARY, version_base="1.3")
 def _hydra(raw: DictConfig) -> None:
     """Hydra's own entry, for what else its flags ask, such as --info or --cfg all."""
     try:
-        words = tuple(HydraConfig.get().overrides.task)
-        execute(dataclasses.replace(configuration.resolve(raw, words), words=words))
+        given = tuple(HydraConfig.get().overrides.task)
+        execute(dataclasses.replace(configuration.resolve(raw, given), overrides=given))
     except ConfigError as error:
         _leave(error, 2)
 

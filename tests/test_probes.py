@@ -10,7 +10,7 @@ from lorasa_jax import envs
 from lorasa_jax.envs import games
 from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import rollout, value_norm
-from lorasa_jax.sharing import TABLE
+from lorasa_jax.sharing import REGISTRY
 from lorasa_jax.training import clusters, phases
 
 SMALL = [
@@ -128,13 +128,13 @@ def signs():
 
 
 @pytest.mark.parametrize("algo", ["mappo", "a2po", "happo"])
-@pytest.mark.parametrize("sharing", TABLE)
+@pytest.mark.parametrize("sharing", REGISTRY.names())
 def test_every_scheme_learns_under_every_algorithm(sharing, algo, monkeypatch):
     monkeypatch.setitem(games._GAMES, "signs", signs)
-    given = ["sharing.clusters=[0,1,0,1]"] if TABLE[sharing].clustered else []
+    given = ["sharing.clusters=[0,1,0,1]"] if REGISTRY.row(sharing).clustered else []
     _, _, score, played = learn(
         "env=signs", "network.kind=ff", f"sharing={sharing}", f"algo={algo}", *given,
-        updates=24, switch=12 if TABLE[sharing].phases == 2 else None,
+        updates=24, switch=12 if len(REGISTRY.row(sharing).phases) == 2 else None,
     )  # fmt: skip
     print(f"{sharing}, {algo}: greedy {score:.3f}, sampled {played:.3f}")
     assert score > 0.95

@@ -1,5 +1,6 @@
 """Environments and ways of sharing from outside the package."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -21,13 +22,14 @@ def game(agents=2):
 
 
 @pytest.fixture
-def own(monkeypatch):
+def own():
     """An environment and a way of sharing, forgotten afterwards."""
-    monkeypatch.setattr(envs, "_OWN", {})
-    monkeypatch.setattr(algorithms, "_OWN", {})
-    monkeypatch.setattr(sharing, "TABLE", dict(sharing.TABLE))
-    envs.register("own_game", game, {"agents": 2})
-    sharing.register("own_lora", sharing.TABLE["ps_lora"].build, like="ps_lora")
+    with contextlib.ExitStack() as forgotten:
+        for registry in (envs.REGISTRY, sharing.REGISTRY, algorithms.REGISTRY):
+            forgotten.enter_context(registry.temporary())
+        envs.register("own_game", game, {"agents": 2})
+        sharing.register("own_lora", sharing.REGISTRY.row("ps_lora").make, like="ps_lora")
+        yield
 
 
 def test_an_environment_is_known_like_any_other(own):
@@ -35,7 +37,8 @@ def test_an_environment_is_known_like_any_other(own):
     assert envs.canonical("own_game") == "own_game" and "own_game" in envs.names()
     settings = config.load(["env=own_game", "env.agents=4"])
     assert settings.env == {
-        "name": "own_game", "agent_ids": True, "standardise": False, "agents": 4,
+        "name": "own_game", "agent_ids": True, "standardise": False, "normalise": "none",
+        "agents": 4,
     }  # fmt: skip
     with pytest.raises(ConfigError, match=r"did you mean env\.agents"):
         config.load(["env=own_game", "env.agent=4"])
@@ -56,7 +59,7 @@ def test_a_way_of_sharing_takes_phases_keys_and_numbers_of_its_model(own):
 
 
 def test_a_way_of_sharing_with_one_phase(own):
-    sharing.register("own_ps", sharing.TABLE["ps"].build, like="ps")
+    sharing.register("own_ps", sharing.REGISTRY.row("ps").make, like="ps")
     assert config.load(["sharing=own_ps"]).switch_at is None
     with pytest.raises(ConfigError, match="not a key of sharing=own_ps"):
         config.load(["sharing=own_ps", "sharing.rank=2"])
@@ -81,18 +84,18 @@ def test_a_way_of_sharing_has_keys_of_its_own(own):
     del raw["sharing"]["teams"]  # a run from before the key
     (team,) = phases.build_teams(config.resolve(OmegaConf.create(raw)))
     assert team.actor.scheme.banks["net"].index == (0, 1, 0, 1)
-    sharing.register("clipped", sharing.TABLE["ps"].build, like="ps", options={"clip": None})
+    sharing.register("clipped", sharing.REGISTRY.row("ps").make, like="ps", options={"clip": None})
     assert config.load(["sharing=clipped"]).sharing["clip"] is None  # not the paper's
 
 
 @pytest.mark.parametrize("key", ["rank", "name", "clusters", "a-b", "defaults"])
 def test_keys_that_would_be_mistaken_are_refused(own, key):
     with pytest.raises(ConfigError, match="cannot be a key of your way of sharing"):
-        sharing.register("teams", sharing.TABLE["ps"].build, like="ps", options={key: 1})
+        sharing.register("teams", sharing.REGISTRY.row("ps").make, like="ps", options={key: 1})
 
 
 def narrower(state, team, hp, *, by, off=False, late=0):
-    return mappo.update(state, team, hp if off else hp._replace(clip=hp.clip / by))
+    return mappo.update(state, team, hp if off else hp.replace(clip=hp.clip / by))
 
 
 def test_an_algorithm_takes_keys_and_numbers_of_its_model(own):
@@ -107,10 +110,9 @@ def test_an_algorithm_takes_keys_and_numbers_of_its_model(own):
     raw = OmegaConf.create(ours.to_dict())
     del raw.algo.late  # a run from before the key
     assert config.resolve(raw).algo == ours.algo
-    update = algorithms.update_of(ours.algo)
-    assert (update.func, update.keywords) == (
-        narrower, {"by": 4.0, "off": False, "late": 0},
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mappo, "update", lambda state, team, hp: hp.clip)
+        assert algorithms.update_of(ours.algo)(None, None, ours.algo) == ours.algo.clip / 4
     assert config.load([*words, "algo=narrower"]).out != ours.out
     sequential = config.load(["env=ant_4x2", "algo=a2po"]).algo
     algorithms.register("narrower", narrower, like="a2po", options={"by": 2.0})
@@ -146,16 +148,17 @@ PLUGIN = """
 from lorasa_jax import envs
 from lorasa_jax.envs import games
 from lorasa_jax.learn import algorithms, mappo
-from lorasa_jax.policy import sharing
+from lorasa_jax import sharing
 
 def game(agents=2):
     return games.make(f"specialisation_{agents}")
 
 envs.register("plugged_game", game, {"agents": 2})
-sharing.register("plugged_lora", sharing.TABLE["ps_lora"].build, like="ps_lora", options={"x": 1})
+build = sharing.REGISTRY.row("ps_lora").make
+sharing.register("plugged_lora", build, like="ps_lora", options={"x": 1})
 
 def narrower(state, team, hp, *, by):
-    return mappo.update(state, team, hp._replace(clip=hp.clip / by))
+    return mappo.update(state, team, hp.replace(clip=hp.clip / by))
 
 algorithms.register("narrower", narrower, like="mappo", options={"by": 2.0})
 """
@@ -225,7 +228,7 @@ def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
 def test_registering_again_replaces(own):
     envs.register("own_game", lambda: game(4))
     assert envs.make("own_game").num_agents == 4
-    sharing.register("own_lora", sharing.TABLE["ps"].build, like="ps")
+    sharing.register("own_lora", sharing.REGISTRY.row("ps").make, like="ps")
     assert config.load(["sharing=own_lora"]).switch_at is None
 
 
@@ -235,8 +238,8 @@ def test_registering_again_replaces(own):
         ("ant_4x2", {}, "exists already"),
         ("manyagent_ant_2x3", {}, "exists already"),
         ("own-game", {}, "cannot be the name"),
-        ("own_game", {"agent_ids": True}, "cannot be the name"),
-        ("own_game", {"name": "x"}, "cannot be called name"),
+        ("own_game", {"agent_ids": True}, "cannot be a key"),
+        ("own_game", {"name": "x"}, "cannot be a key"),
     ],
 )
 def test_names_that_would_be_mistaken_are_refused(own, name, options, told):
@@ -251,13 +254,14 @@ def test_names_that_would_be_mistaken_are_refused(own, name, options, told):
 )  # fmt: skip
 def test_ways_of_sharing_that_would_be_mistaken_are_refused(own, name, like, told):
     with pytest.raises(ConfigError, match=told):
-        sharing.register(name, sharing.TABLE["ps"].build, like=like)
+        sharing.register(name, sharing.REGISTRY.row("ps").make, like=like)
 
 
 def test_a_run_of_a_way_of_sharing_that_is_not_there_is_told(own):
-    raw = config.load(["sharing=own_lora"]).to_dict()
-    sharing.TABLE.pop("own_lora")
-    with pytest.raises(ConfigError, match="sharing=own_lora is not known"):
+    with sharing.REGISTRY.temporary():
+        sharing.register("gone_lora", sharing.REGISTRY.row("ps_lora").make, like="ps_lora")
+        raw = config.load(["sharing=gone_lora"]).to_dict()
+    with pytest.raises(ConfigError, match="sharing=gone_lora is not known"):
         config.resolve(OmegaConf.create(raw))
 
 

@@ -1,38 +1,46 @@
-"""The command line's `key=value` words on Hydra's side: its groups, and complaints in our words."""
+"""Hydra's side of the command line: its groups, made from keys, and its complaints in our words."""
 
-import dataclasses
 import re
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
-from lorasa_jax import envs
-from lorasa_jax import sharing as sharing_table
-from lorasa_jax.config.schema import Config, Network, Pretrain, algo_names, algo_type
+from lorasa_jax import envs, keys
+from lorasa_jax.config.schema import GROUPS, LOGGERS, PRETRAIN, Network, RunKeys
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn import algorithms
 from lorasa_jax.values import close, listed
 
-GROUPS = {
-    "env": envs.names,
-    "algo": algo_names,
-    "sharing": lambda: tuple(sharing_table.TABLE),
-    "logger": lambda: ("local", "wandb"),
-}
+PRIMARY = "lorasa"  # the name of the configuration that all others are composed into
+DEFAULTS = {"env": "ant_4x2", "algo": "mappo", "sharing": "ps_lora", "logger": "local"}
 
 
 def register(*more: str) -> None:
     """Makes every environment, `more`, and all that was registered a choice of Hydra's groups."""
     store = ConfigStore.instance()
-    registered = {"sharing": sharing_table.registered(), "algo": algorithms.registered()}
-    for group, rows in registered.items():
-        for name, row in rows.items():
-            node = {"defaults": [row.like, "_self_"], "name": name, **row.options}
+    for group, registry in GROUPS.items():
+        common = keys.defaults(envs.Keys) if group == "env" else {}
+        for name in (*registry.names(), *(more if group == "env" else ())):
+            node = {"name": name, **common, **keys.plain(registry.row(name).defaults)}
             store.store(group=group, name=name, node=node)
-    for name in (*envs.names(), *more):
-        node = {"name": name, "agent_ids": True, "standardise": False, "normalise": "none"}
-        node |= envs.options(name)
-        store.store(group="env", name=name, node=node)
+    for name, kind in LOGGERS.items():
+        store.store(group="logger", name=name, node={"name": name, **keys.defaults(kind)})
+    store.store(name=PRIMARY, node=_primary())
+
+
+def _primary():
+    quiet = [{f"override hydra/{what}": "disabled"} for what in ("job_logging", "hydra_logging")]
+    return {
+        "defaults": ["_self_", *({group: name} for group, name in DEFAULTS.items()), *quiet],
+        **keys.defaults(RunKeys),
+        "pretrain": dict.fromkeys(PRETRAIN),
+        "network": keys.defaults(Network),
+        # Runs have folders of their own; what Hydra leaves of a batch is out of their way.
+        "hydra": {
+            "run": {"dir": "."},
+            "output_subdir": None,
+            "sweep": {"dir": "runs/.multirun", "subdir": "."},
+        },
+    }
 
 
 def spelled(override: str) -> str:
@@ -42,19 +50,15 @@ def spelled(override: str) -> str:
       ConfigError: the choice is unknown, in our words before Hydra's.
     """
     group, _, choice = override.lstrip("+~").partition("=")
-    if group not in GROUPS:
+    if group not in (*GROUPS, "logger"):
         return override
     choice = choice.strip("'\"").replace("\\", "")
-    if group == "env":
-        choice = envs.canonical(choice) or choice
-        known = envs.canonical(choice) is not None
-    else:
-        known = choice in GROUPS[group]()
-    if not known:
-        raise ConfigError(
-            f"{group}={choice} is not known; choose one of {listed(GROUPS[group]())}."
-        )
-    return f"{group}={choice}"
+    if group == "logger":
+        if choice not in LOGGERS:
+            raise ConfigError(f"logger={choice} is not known; choose one of {listed(LOGGERS)}.")
+        return f"logger={choice}"
+    registry = GROUPS[group]
+    return f"{group}={registry.row(registry.canonical(choice) or choice).name}"
 
 
 def sentence(error: HydraException, overrides: list[str]) -> str:
@@ -67,25 +71,25 @@ def sentence(error: HydraException, overrides: list[str]) -> str:
         key = missing.group(1)
         if key.startswith("hydra"):
             return f"{key} is not a key of Hydra or of this launcher; remove it."
-        if key in _known():
+        known = every_key()
+        if key in known:
             group = key.split(".")[0]
             chosen = [o for o in overrides if o.startswith(f"{group}=")] or [f"this {group}"]
             return f"{key} is not a key of {chosen[-1]}; remove it."
-        return f"unknown key {key}; {close(key, _known())}"
+        return f"unknown key {key}; {close(key, known)}"
     for override in overrides:
         if "=" not in override:
             return f"{override} is not of the form key=value."
     return text.rstrip(".") + "."
 
 
-def _known():
-    raw = {field.name for field in dataclasses.fields(Config)} - {"notes", "words"}
-    kinds = map(algo_type, algo_names())
-    raw |= {f"algo.{field.name}" for kind in kinds for field in dataclasses.fields(kind)}
-    raw |= {f"pretrain.{field.name}" for field in dataclasses.fields(Pretrain)}
-    raw |= {f"network.{field.name}" for field in dataclasses.fields(Network)}
-    raw |= {f"sharing.{key}" for key in sharing_table.KEYS}
-    raw |= {f"sharing.{key}" for row in sharing_table.registered().values() for key in row.options}
-    raw |= {f"env.{key}" for name in GROUPS["env"]() for key in envs.options(name)}
-    raw |= {"env.agent_ids", "env.standardise", "env.normalise"}
-    return sorted(raw)
+def every_key() -> list[str]:
+    """Every key that some configuration has."""
+    found = {*keys.keys(RunKeys), *GROUPS, "logger"}
+    found |= {f"pretrain.{name}" for name in PRETRAIN}
+    found |= {f"network.{name}" for name in keys.keys(Network)}
+    found |= {f"env.{name}" for name in keys.keys(envs.Keys)}
+    found |= {f"logger.{name}" for kind in LOGGERS.values() for name in keys.keys(kind)}
+    for group, registry in GROUPS.items():
+        found |= {f"{group}.{name}" for row in registry.rows() for name in row.defaults}
+    return sorted(found)

@@ -7,6 +7,7 @@ rollout length is what the tables call episode length: the steps of all threads 
 from lorasa_jax.errors import ConfigError
 
 TOTAL_STEPS = 12_000_000
+ADAPTED = ("ps_lora", "seps_lora")  # the tables' rows with a second phase
 
 # Tables 4 and 5: rollout threads, GAE lambda; steps per update.
 TASKS = {
@@ -93,7 +94,7 @@ def cell(env: str, algo: str, sharing: str) -> dict:
     related = _relative(env)
     row = related or "ant_4x2"
     task = TASKS[related] if related else _ELSEWHERE
-    lora = sharing.endswith("_lora")
+    lora = sharing in ADAPTED
     sequential = algo != "mappo"
     if algo != "a2po":
         algo = "mappo"

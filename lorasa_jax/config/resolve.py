@@ -1,158 +1,176 @@
-"""Typed configuration: Hydra's groups in, one frozen, checked, fully resolved Config out."""
+"""From a command line's overrides to one frozen, checked, fully resolved Config."""
 
 import dataclasses
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lorasa_jax import sharing as sharing_table
+from lorasa_jax import envs, keys, sharing
 from lorasa_jax.config import checks, overrides, paper, plugins, presets
-from lorasa_jax.config.schema import Config, Network, Pretrain, algo_names, algo_type, later, place
+from lorasa_jax.config.schema import (
+    LOGGERS,
+    PRETRAIN,
+    Config,
+    Network,
+    Pretrain,
+    RunKeys,
+    place,
+)
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.values import number, truth, typed, whole
+
+SECTIONS = ("env", "algo", "pretrain", "sharing", "network", "logger")
 
 
-def load(words: list[str], *, batch: bool = False) -> Config:
-    """The Config of `key=value` words, as on the command line; of a job of a batch, if so.
+def load(given: list[str], *, batch: bool = False) -> Config:
+    """The Config of `key=value` overrides, as on the command line; of a job of a batch, if so.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
-    plugins.load(plugins.named(words))
-    given = tuple(words)
-    words = [overrides.spelled(word) for word in words]
-    overrides.register(*(w.partition("=")[2] for w in words if w.startswith("env=")))
+    plugins.load(plugins.named(given))
+    spelled = [overrides.spelled(override) for override in given]
+    overrides.register(*(o.partition("=")[2] for o in spelled if o.startswith("env=")))
     try:
-        with initialize_config_module("lorasa_jax.conf", version_base="1.3"):
-            raw = compose("config", overrides=words)
+        with initialize(config_path=None, version_base="1.3"):
+            raw = compose(overrides.PRIMARY, overrides=spelled)
     except HydraException as error:
-        raise ConfigError(overrides.sentence(error, words)) from error
-    return dataclasses.replace(resolve(raw, given, batch=batch), words=given)
+        raise ConfigError(overrides.sentence(error, spelled)) from error
+    config = resolve(raw, tuple(given), batch=batch)
+    return dataclasses.replace(config, overrides=tuple(given))
 
 
 def resolve(
-    raw: DictConfig, words: tuple[str, ...] | None = None, *, batch: bool = False
+    raw: DictConfig, given: tuple[str, ...] | None = None, *, batch: bool = False
 ) -> Config:
     """Fills what is null from preset and paper, converts every value, and checks the whole.
 
-    words: those of the command line, whose keys win over the preset; None: this is a run's own
-    configuration, in which all is decided. batch: this is a job of several; `out` is where their
-    folders are.
+    given: the overrides of the command line, whose keys win over the preset; None: this is a run's
+    own configuration, in which all is decided. batch: this is a job of several; `out` is where
+    their folders are.
+
+    Raises:
+      ConfigError: with one sentence that names key, value and what is accepted.
     """
     tree = OmegaConf.to_container(raw, resolve=True)
     plugins.load(tree.setdefault("plugins", []))
     notes: list[str] = []
-    algo, sharing, network = tree["algo"], dict(tree["sharing"]), tree["network"]
-    for name, before in later(algo).items():
-        section, key = place(tree, name)
-        section.setdefault(key, before)
-    checks.one_of(tree.setdefault("preset", "paper"), "preset", presets.NAMES)
-    checks.one_of(sharing["name"], "sharing", tuple(sharing_table.TABLE))
-    like = sharing_table.TABLE[sharing["name"]].like or sharing["name"]
-    checks.one_of(algo["name"], "algo", algo_names())
-    own_algo = algorithms.own_keys(algo["name"])
-    for key, default in own_algo.items():
-        algo.setdefault(key, default)  # a run from before the key
-    cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), like)
-    if words is not None:
-        _preset(tree, cell, words, notes)
-    pretrain = _pretrain(tree, algo, sharing["name"])
-    own = sharing_table.TABLE[sharing["name"]].options
-    for section in (tree, algo, sharing, network):
-        for key, value in section.items():
-            left = key in ("switch_at", "alpha", "others_clip") or (
-                section is sharing and key in own
-            )
-            if value is None and key in cell and not left:
-                section[key] = cell[key]
-    checks.environment(tree["env"])
-    algo["lr_decay"] = checks.lr_decay(algo["lr_decay"])
-    network = typed(Network, network, "network.")
-    checks.network(network)
-    if "rank" in sharing:
-        checks.adapters(sharing, network)
-    if "grouping" in sharing:
-        checks.clusters(sharing)
-    threshold = tree["switch_threshold"]
-    config = Config(
-        env=tree["env"],
-        algo=typed(algo_type(algo["name"]), algo, "algo.", free=own_algo),
-        pretrain=pretrain,
-        sharing=sharing,
-        critic_sharing=checks.critic_sharing(tree["critic_sharing"], sharing["name"]),
-        network=network,
-        logger=tree["logger"],
-        preset=tree["preset"],
-        total_steps=whole(tree["total_steps"], "total_steps"),
-        switch_at=None,
-        switch_when=tree["switch_when"],
-        switch_threshold=None if threshold is None else number(threshold, "switch_threshold"),
-        switch_patience=whole(tree["switch_patience"], "switch_patience"),
-        switch_margin=number(tree["switch_margin"], "switch_margin"),
-        init_from=tree["init_from"],
-        seed=whole(tree["seed"], "seed", least=0),
-        num_seeds=whole(tree["num_seeds"], "num_seeds"),
-        devices=whole(tree["devices"], "devices"),
-        eval_every=whole(tree["eval_every"], "eval_every"),
-        eval_episodes=whole(tree["eval_episodes"], "eval_episodes"),
-        checkpoint_every=whole(tree["checkpoint_every"], "checkpoint_every"),
-        keep_at=checks.kept(tree.get("keep_at") or []),
-        updates_per_call=whole(tree["updates_per_call"], "updates_per_call"),
-        plugins=tuple(tree["plugins"]),
-        out="",
-        resume=truth(tree["resume"], "resume"),
+    env, algo, way = (
+        registry.row(tree[registry.group]["name"])
+        for registry in (envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY)
     )
-    unknown = set(tree) - {f.name for f in dataclasses.fields(Config)}
-    if unknown:
-        raise ConfigError(f"unknown key {min(unknown)}; remove it.")
-    checks.algorithm(config)
-    checks.keeping(config)
-    switch_at = checks.switch(config, tree["switch_at"], cell, notes)
+    cell = paper.cell(env.name, algo.cell, way.cell)
+    if given is not None:
+        _preset(tree, cell, env.name, algo.cell, given, notes)
+    run = {name: value for name, value in tree.items() if name not in SECTIONS}
+    kinds = {"algo": algo.keys, "sharing": way.keys, "network": Network}
+    values = {name: _filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()}
+    network = keys.convert(Network, values["network"], "network.")
+    config = Config(
+        **_fields(keys.convert(RunKeys, _filled(run, RunKeys, cell))),
+        env=_environment(tree["env"], env.name),
+        algo=dataclasses.replace(keys.convert(algo.keys, values["algo"], "algo."), name=algo.name),
+        pretrain=_pretrain(tree, way, values["algo"], algo.cell),
+        sharing={"name": way.name, **_sharing(way, values["sharing"], network)},
+        network=network,
+        logger=_logger(tree["logger"]),
+    )
+    checks.critic_sharing(config)
+    checks.divisions(config)
+    switch_at = checks.switch(config, cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
-    out = tree["out"]
+    out = config.out
     if batch or not out:
         out = Path(out or "runs", _folder(config))
     return dataclasses.replace(config, out=str(out))
 
 
-def _preset(tree, cell, words, notes):
+def _fields(section) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in keys.keys(type(section))}
+
+
+def _without_name(section):
+    return {name: value for name, value in section.items() if name != "name"}
+
+
+def _filled(section, kind, cell):
+    """A section with the cell's numbers where they are left to it."""
+    fields = keys.keys(kind)
+
+    def left(name):
+        return name in cell and name in fields and fields[name].metadata["key"].cell
+
+    missing = {name: None for name in fields if left(name) and name not in section}
+    return {
+        name: cell[name] if value is None and left(name) else value
+        for name, value in {**section, **missing}.items()
+    }
+
+
+def _environment(section, name):
+    values = keys.convert(envs.keys_of(name), _without_name(section), "env.")
+    if values.standardise and values.normalise != "none":
+        raise ConfigError(
+            "env.standardise=true and env.normalise=running exclude each other; drop one of them."
+        )
+    return {"name": name, **{key: keys.plain(x) for key, x in _fields(values).items()}}
+
+
+def _sharing(way, section, network):
+    """The keys of a way of sharing, what is open completed for the network."""
+    values = keys.convert(way.keys, section, "sharing.")
+    if hasattr(values, "complete"):
+        values = values.complete(network)
+    return _fields(values)
+
+
+def _logger(section):
+    name = section.get("name")
+    if name not in LOGGERS:
+        raise ConfigError(f"logger={name} is not known; choose one of {', '.join(LOGGERS)}.")
+    values = keys.convert(LOGGERS[name], _without_name(section), "logger.")
+    return {"name": name, **_fields(values)}
+
+
+def _preset(tree, cell, env, algo, given, notes):
     """Sets the preset's keys in place, but for those that are given on the command line."""
-    env, algo = tree["env"]["name"], algorithms.model(tree["algo"]["name"])
-    numbers = presets.numbers(tree["preset"], env, algo)
-    given = {word.lstrip("+").partition("=")[0] for word in words}
-    cell.update({key: numbers[key] for key in ("total_steps", "switch_at") if key in numbers})
+    preset = keys.value_of(RunKeys, "preset", tree.setdefault("preset", "paper"), "preset")
+    numbers = presets.numbers(preset, env, algo)
+    said = {override.lstrip("+").partition("=")[0] for override in given}
+    shares = ("total_steps", "switch_at")  # which follow a run's length, as the paper's do
+    cell.update({name: numbers[name] for name in shares if name in numbers})
     for name, value in numbers.items():
-        section, key = place(tree, name)
-        if name not in given and name not in ("total_steps", "switch_at"):
-            section[key] = value
-    for source in dict.fromkeys(row.source for row in presets.rows(tree["preset"], env, algo)):
-        notes.append(f"preset={tree['preset']}: {source}")
+        section, last = place(tree, name)
+        if name not in said and name not in shares:
+            section[last] = value
+    for source in dict.fromkeys(row.source for row in presets.rows(preset, env, algo)):
+        notes.append(f"preset={preset}: {source}")
 
 
-def _pretrain(tree, algo, sharing):
+def _pretrain(tree, way, algo, algo_cell):
     """The first phase's own numbers: as given, or given for the algorithm, or the paper's."""
-    given = tree["pretrain"] or {}
-    first = sharing_table.TABLE[sharing].pretraining
-    if first is None:
-        for key, value in given.items():
+    given = tree.get("pretrain") or {}
+    if len(way.phases) == 1:
+        for name, value in given.items():
             if value is not None:
                 raise ConfigError(
-                    f"pretrain.{key}={value} needs a second phase, which sharing={sharing} does "
+                    f"pretrain.{name}={value} needs a second phase, which sharing={way.name} does "
                     "not have; drop it or choose ps_lora."
                 )
         return None
-    cell = paper.cell(tree["env"]["name"], algorithms.model(algo["name"]), first)
-    filled = {
-        key: next(x for x in (given.get(key), algo[key], cell[key]) if x is not None)
-        for key in (field.name for field in dataclasses.fields(Pretrain))
-    }
-    return typed(Pretrain, filled, "pretrain.")
+    said = tree["algo"]
+    cell = paper.cell(tree["env"]["name"], algo_cell, way.phases[0].scheme or way.cell)
+    filled = dict(given)
+    for name in PRETRAIN:
+        if filled.get(name) is None:
+            filled[name] = cell[name] if said.get(name) is None else algo[name]
+    return keys.convert(Pretrain, filled, "pretrain.")
 
 
 def _folder(config):

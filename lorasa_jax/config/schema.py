@@ -1,139 +1,143 @@
 """What a run's configuration holds, as types, and which parts of it decide the results."""
 
 import dataclasses
-import functools
 import json
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from lorasa_jax import envs, keys, sharing
+from lorasa_jax.config.presets import NAMES as PRESETS
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.keys import key
 from lorasa_jax.learn import algorithms
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.learn.ppo import Hyperparameters
+from lorasa_jax.policy.networks import Network
+from lorasa_jax.registry import NoKeys
+from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
+from lorasa_jax.values import whole
+
+SWITCH_RULES = ("threshold", "improving", "plateau")
+GROUPS = {registry.group: registry for registry in (
+    envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY,
+)}  # fmt: skip
+
+
+def _steps(value: Any, said: str) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{said}={value} must be a list of steps, such as [2000000].")
+    return tuple(sorted({whole(steps, said) for steps in value}))
+
+
+def _switch(value: Any, said: str) -> int | tuple[int, ...]:
+    """One step, or several in their order."""
+    if isinstance(value, list | tuple):
+        return tuple(whole(steps, said) for steps in value)
+    return whole(value, said)
+
+
+def _modules(value: Any, said: str) -> tuple[str, ...]:
+    return tuple(value)  # config.plugins has checked and imported them
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKeys:
+    """The keys of the run itself. Steps are joint environment steps of one seed."""
+
+    critic_sharing: str | None = key(
+        None, "the critic's own way of sharing; null: what the actor's brings",
+        choices=("ps", "nps", "ps_lora"),
+    )  # fmt: skip
+    preset: str = key(
+        "paper", "where numbers come from that are not given: the paper's tables, the authors' "
+        "code, or what is known to work on the task",
+        choices=PRESETS,
+    )  # fmt: skip
+    total_steps: int = key(None, "steps of the whole run", least=1, cell=True)
+    switch_at: int | tuple[int, ...] | None = key(
+        None, "the step at which the second phase begins, or a list of steps for more; null: the "
+        "preset's share of the run",
+        check=_switch, accepts="a whole number, or a list",
+    )  # fmt: skip
+    switch_when: str | None = key(
+        None, "switch when this rule holds on evaluations, at switch_at at the latest",
+        choices=SWITCH_RULES,
+    )  # fmt: skip
+    switch_threshold: float | None = key(
+        None, "return that the rule threshold needs, and improving too where given"
+    )
+    switch_patience: int = key(3, "evaluations that improving and plateau look back", least=1)
+    switch_margin: float = key(0.0, "share of |best return| that counts as better for plateau")
+    init_from: str | None = key(
+        None, "RUN@STEP: begin the second phase from another run's checkpoint"
+    )
+    seed: int = key(0, "the first seed", least=0)
+    num_seeds: int = key(1, "seeds in one vmapped run: seed ... seed + num_seeds - 1", least=1)
+    devices: int = key(
+        1, "CPU cores or GPUs over which environments are split", least=1, later=True
+    )
+    eval_every: int = key(50, "updates between evaluations", least=1)
+    eval_episodes: int = key(None, "greedy episodes of an evaluation", least=1, cell=True)
+    checkpoint_every: int = key(50, "updates between checkpoints", least=1)
+    keep_at: tuple[int, ...] = key(
+        (), "steps whose checkpoints are never deleted, such as starts of later fine-tuning",
+        check=_steps, accepts="a list of steps",
+    )  # fmt: skip
+    updates_per_call: int = key(
+        5, "updates a compiled call: how often the bar moves and signals are heard", least=1
+    )
+    plugins: tuple[str, ...] = key(
+        (), "modules that register your own environments, ways of sharing and algorithms",
+        check=_modules, accepts="a list of modules",
+    )  # fmt: skip
+    out: str | None = key(
+        None, "the run's folder; null: runs/<env>-<algo>-<sharing>-seed<seed>-<hash>"
+    )
+    resume: bool = key(True, "continue an unfinished run in out")
 
 
 @dataclass(frozen=True)
-class Algo:
-    """The numbers of all algorithms; see learn.ppo.Hyperparameters."""
+class WandbKeys:
+    """Weights & Biases beside local files."""
 
-    name: str
-    num_envs: int
-    rollout_length: int
-    chunk_length: int
-    epochs: int
-    clip: float
-    actor_lr: float
-    critic_lr: float
-    entropy_coef: float
-    gamma: float
-    gae_lambda: float
-    max_grad_norm: float
-    ratio: str
-    truncation: str
-    minibatches: int
-    target_kl: float | None
-    lr_decay: str
+    project: str = key("lorasa_jax", "the project")
+    entity: str | None = key(None, "the entity; null: your own")
+    group: str | None = key(None, "the group; null: the name of the run's folder")
 
 
-@dataclass(frozen=True)
-class Sequential(Algo):
-    """What agent-by-agent algorithms (a2po, happo) add; see learn/a2po.py."""
+LOGGERS: dict[str, type] = {"local": NoKeys, "wandb": WandbKeys}
 
-    loop: str
-    order: str
-    trace: str
-    clip_schedule: str
-    others: str
-    others_clip: float | None
-    trace_others: str
-    refresh: str
-    two_stage: bool
+# What the paper's tables set apart for the first of several phases (Tables 6 and 7).
+PRETRAIN = ("epochs", "clip", "actor_lr", "critic_lr", "entropy_coef")
+Pretrain = dataclasses.make_dataclass(
+    "Pretrain",
+    [(n, f.type, f) for n, f in keys.keys(Hyperparameters).items() if n in PRETRAIN],
+    namespace={"__module__": __name__},
+    frozen=True,
+)
 
 
-ALGOS = {"mappo": Algo, "a2po": Sequential, "happo": Sequential}
+@dataclass(frozen=True, kw_only=True)
+class Config(RunKeys):
+    """One run, everything decided.
 
-
-def algo_names() -> tuple[str, ...]:
-    """Every algorithm, registered ones too."""
-    return (*ALGOS, *algorithms.registered())
-
-
-def algo_type(name: str) -> type[Algo]:
-    """What an algorithm's keys are; a registered one has its model's and its own."""
-    own = algorithms.registered().get(name)
-    if own is None:
-        return ALGOS[name]
-    return _extended(own.like, tuple((key, type(value)) for key, value in own.options.items()))
-
-
-@functools.cache
-def _extended(like, fields):
-    model = ALGOS[like]
-    return dataclasses.make_dataclass(model.__name__, fields, bases=(model,), frozen=True)
-
-
-@dataclass(frozen=True)
-class Pretrain:
-    """What the paper's tables set apart for the first of two phases (Tables 6 and 7)."""
-
-    epochs: int
-    clip: float
-    actor_lr: float
-    critic_lr: float
-    entropy_coef: float
-
-
-@dataclass(frozen=True)
-class Network:
-    hidden: int
-    kind: str
-    log_std: str
-    std_min: float
-    depth: int
-    layer_norm: bool
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run, everything decided. Steps are joint environment steps.
-
-    preset is where numbers came from that were not given, see presets.py.
-    switch_at is where the second phase begins, or with a rule (switch_when) begins at the latest.
-    notes are what was decided for the user; words are those of the command line.
+    pretrain: numbers of the first phase, where there are more. notes are what was decided for the
+    user; overrides are those of the command line.
     """
 
     env: dict[str, Any]
-    algo: Algo
-    pretrain: Pretrain | None
+    algo: Hyperparameters
+    pretrain: Any
     sharing: dict[str, Any]
-    critic_sharing: str | None
     network: Network
     logger: dict[str, Any]
-    preset: str
-    total_steps: int
-    switch_at: int | None
-    switch_when: str | None
-    switch_threshold: float | None
-    switch_patience: int
-    switch_margin: float
-    init_from: str | None
-    seed: int
-    num_seeds: int
-    devices: int
-    eval_every: int
-    eval_episodes: int
-    checkpoint_every: int
-    keep_at: tuple[int, ...]
-    updates_per_call: int
-    plugins: tuple[str, ...]
-    out: str
-    resume: bool
     notes: tuple[str, ...] = ()
-    words: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    overrides: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def command(self) -> str:
         """The command line of this run, for a shell."""
-        return shlex.join(["python", "-m", "lorasa_jax.run", *self.words])
+        return shlex.join(["python", "-m", "lorasa_jax.run", *self.overrides])
 
     @property
     def batch(self) -> int:
@@ -145,20 +149,26 @@ class Config:
         return self.total_steps // self.batch
 
     @property
+    def switches(self) -> tuple[int, ...]:
+        """The steps at which phases after the first begin, at the latest."""
+        if self.switch_at is None:
+            return ()
+        return self.switch_at if isinstance(self.switch_at, tuple) else (self.switch_at,)
+
+    @property
     def phase_ends(self) -> tuple[int, ...]:
-        """The update at which each phase ends; the first one at the latest, if a rule decides."""
-        switch = () if self.switch_at is None else (self.switch_at // self.batch,)
-        return (*switch, self.num_updates)
+        """The update at which each phase ends; at the latest, if a rule decides."""
+        return (*(switch // self.batch for switch in self.switches), self.num_updates)
 
     @property
     def phase_names(self) -> tuple[str, ...]:
-        return ("pretrain", "finetune") if len(self.phase_ends) > 1 else ("train",)
+        return tuple(phase.name for phase in sharing.REGISTRY.row(self.sharing["name"]).phases)
 
-    def algo_of(self, phase: int) -> Algo:
-        """The algorithm's numbers in a phase; shared pretraining has some of its own."""
-        if self.pretrain is None or phase % len(self.phase_ends):
+    def algo_of(self, phase: int) -> Hyperparameters:
+        """The algorithm's numbers in a phase; the first of several has some of its own."""
+        if self.pretrain is None or phase != 0:
             return self.algo
-        return dataclasses.replace(self.algo, **dataclasses.asdict(self.pretrain))
+        return self.algo.replace(**{name: getattr(self.pretrain, name) for name in PRETRAIN})
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -166,37 +176,34 @@ class Config:
 
     def lora_spec(self) -> LoraSpec | None:
         """What adapters look like, where the way of sharing has any."""
-        sharing = self.sharing
-        if "rank" not in sharing:
+        if "rank" not in self.sharing:
             return None
-        return LoraSpec(
-            sharing["rank"],
-            sharing["alpha"],
-            tuple(sharing["targets"]),
-            tuple((sharing["rank_pattern"] or {}).items()),
-            tuple((sharing["alpha_pattern"] or {}).items()),
-            sharing["bias"],
-            sharing["norms"],
-        )
+        names = keys.keys(LoraKeys)
+        return spec(LoraKeys(**{name: self.sharing[name] for name in names}))
 
     def to_dict(self) -> dict[str, Any]:
-        tree = dataclasses.asdict(self)
-        del tree["notes"], tree["words"]
-        tree["keep_at"], tree["plugins"] = list(self.keep_at), list(self.plugins)
-        return tree
+        """The configuration as YAML has it."""
+        algo = {"name": self.algo.name, **_values(self.algo)}
+        own = {name: keys.plain(getattr(self, name)) for name in keys.keys(RunKeys)}
+        return {
+            "env": dict(self.env),
+            "algo": algo,
+            "pretrain": None if self.pretrain is None else _values(self.pretrain),
+            "sharing": dict(self.sharing),
+            "critic_sharing": own.pop("critic_sharing"),
+            "network": _values(self.network),
+            "logger": dict(self.logger),
+            **own,
+        }
 
     def decisive(self) -> dict[str, Any]:
         """What determines the results; a run directory belongs to one such set of values."""
-        tree = self.to_dict()
-        return json.loads(json.dumps(decisive_part(tree)))
+        return json.loads(json.dumps(decisive_part(self.to_dict())))
 
 
-# Keys that came later, and what a run did before them: such runs still are what they were.
-LATER = {
-    "devices": 1, "network.depth": 3, "network.layer_norm": True, "network.std_min": 0.0,
-    "env.normalise": "none", "algo.target_kl": None, "algo.lr_decay": "none",
-}  # fmt: skip
-LATER_SEQUENTIAL = {"algo.minibatches": 1, "algo.trace_others": "all"}
+def _values(section):
+    return {name: keys.plain(getattr(section, name)) for name in keys.keys(type(section))}
+
 
 # Keys that change no result: where a run lies, who is told, how often it pauses, what is imported
 # first, what was to fill in the keys that are all there.
@@ -206,20 +213,33 @@ INDIFFERENT = (
 )  # fmt: skip
 
 
-def later(algo: dict[str, Any]) -> dict[str, Any]:
-    """The keys that came later and what a run with this section `algo` did before them."""
-    return LATER | (LATER_SEQUENTIAL if "loop" in algo else {})
+def sections(tree: dict[str, Any]) -> dict[str, type]:
+    """{section: its keys} of a configuration's sections; the run's own under "".
+
+    Raises:
+      ConfigError: the environment, algorithm or way of sharing is not known.
+    """
+    return {
+        "": RunKeys,
+        "env": envs.keys_of(tree["env"]["name"]),
+        "algo": algorithms.REGISTRY.row(tree["algo"]["name"]).keys,
+        "sharing": sharing.REGISTRY.row(tree["sharing"]["name"]).keys,
+        "network": Network,
+    }
 
 
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
     """A configuration without the keys that change no result, and later ones left as before."""
-    kept = {key: value for key, value in tree.items() if key not in INDIFFERENT}
-    for name in ("network", "env", "algo"):
-        kept[name] = dict(kept.get(name) or {})
-    for name, before in later(kept["algo"]).items():
-        section, key = place(kept, name)
-        if key in section and section[key] == before:
-            del section[key]
+    kept = {name: x for name, x in tree.items() if name not in INDIFFERENT}
+    for section, kind in sections(tree).items():
+        within = kept if not section else dict(kept.get(section) or {})
+        for name, field in keys.keys(kind).items():
+            later = field.metadata["key"].later
+            came = later is True or later in within
+            if came and name in within and within[name] == keys.plain(keys.default(field)):
+                del within[name]
+        if section:
+            kept[section] = within
     algo, first = kept["algo"], kept.get("pretrain") or {}
     if algo.get("others_clip", 0) is None and first.get("clip", algo["clip"]) == algo["clip"]:
         algo["others_clip"] = algo["clip"] / 2  # as runs said it that could not say `half of clip`
@@ -228,5 +248,5 @@ def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
 
 def place(tree, name):
     """The dictionary that holds a key of one or two parts, and the key there."""
-    *section, key = name.split(".")
-    return (tree[section[0]] if section else tree), key
+    *section, last = name.split(".")
+    return (tree[section[0]] if section else tree), last

@@ -1,136 +1,132 @@
 """Environments by name: `make("ant_4x2")`; `names()` lists them all, `register` adds your own."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from lorasa_jax import keys
 from lorasa_jax.envs import games, jaxmarl, mamujoco, smac, smax
 from lorasa_jax.envs.normalise import Normalise
 from lorasa_jax.envs.types import Box, Discrete, Environment, TimeStep
 from lorasa_jax.envs.wrappers import AgentIds, Standardise
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.registry import NoKeys, Registry, Row, extended
+from lorasa_jax.values import listed
 
 __all__ = [
-    "Box", "Discrete", "Environment", "TimeStep",
-    "canonical", "make", "names", "options", "register", "registered",
+    "REGISTRY", "Box", "Discrete", "Environment", "Keys", "TimeStep",
+    "canonical", "keys_of", "make", "names", "options", "register",
 ]  # fmt: skip
 
-NORMALISE = ("none", "running")
-_FAMILIES = (mamujoco, smac, games, smax, jaxmarl)
+REGISTRY = Registry("env", "environment")
 
 
-_TAKEN = ("agent_ids", "standardise", "normalise", "defaults")
+@dataclass(frozen=True)
+class Keys:
+    """What can be chosen of every environment."""
+
+    agent_ids: bool = keys.key(True, "one-hot agent ids at the end of observations and states")
+    standardise: bool = keys.key(
+        False, "each observation and state standardised by itself, ids included (authors' code)"
+    )
+    normalise: str = keys.key(
+        "none", "running: observations and states by running statistics, which the run keeps",
+        choices=("none", "running"), later=True,
+    )  # fmt: skip
 
 
-class Own(NamedTuple):
-    """An environment from outside the package, as a family of one; build(**options) makes it."""
-
-    NAMES: tuple[str]
-    OPTIONS: dict[str, Any]
-    build: Callable[..., Environment]
-
-    def canonical(self, name: str) -> str | None:
-        return name if name in self.NAMES else None
-
-    def make(self, name: str, **chosen) -> Environment:
-        del name
-        return self.build(**chosen)
-
-
-_OWN: dict[str, Own] = {}
-
-
-def register(name: str, build: Callable[..., Environment], options: dict | None = None) -> None:
+def register(
+    name: str,
+    build: Callable[..., Environment],
+    options: Mapping[str, Any] | type | None = None,
+) -> None:
     """Adds an environment of your own: from then on `env=name` is known like any other.
 
-    build(**options) makes one; options are its keyword arguments with their defaults, which
-    `env.<option>=value` sets. Registering a name of yours again replaces it.
+    build(**options) makes one; options are its keyword arguments, {key: default} or a dataclass of
+    `keys.key` fields, which `env.<key>=value` sets. Registering a name of yours again replaces it.
 
     Raises:
       ConfigError: the name is the package's own, or it or an option is no plain word.
     """
-    options = dict(options or {})
-    if any(family.canonical(name) is not None for family in _FAMILIES):
+    known = REGISTRY.canonical(name)
+    if known is not None and not REGISTRY.row(known).outside:
         raise ConfigError(f"the environment {name} exists already; give yours another name.")
-    for word in (name, *options):
-        if not word.isidentifier() or word in _TAKEN:
-            raise ConfigError(
-                f"{word!r} cannot be the name of an environment or of its options; choose another, "
-                "of letters, digits and underscores."
-            )
-    if "name" in options:
-        raise ConfigError("an environment's option cannot be called name; choose another.")
-    _OWN[name] = Own((name,), options, build)
+    own = extended(NoKeys, options, "environment", keys.defaults(Keys))
+    made = (name, build), {"options": options}
+    REGISTRY.register(Row(name, lambda name, **chosen: build(**chosen), own, registered=made))
 
 
-def registered() -> dict[str, Own]:
-    """The environments that were registered, by name."""
-    return dict(_OWN)
+def _register_family(family, own=NoKeys):
+    for name in family.NAMES:
+        REGISTRY.register(Row(name, family.make, own, canonical=family.canonical))
+
+
+for _family in (mamujoco, smac, games, smax, jaxmarl):
+    _register_family(_family, getattr(_family, "Keys", NoKeys))
+REGISTRY.complete()
 
 
 def names() -> tuple[str, ...]:
-    """Every environment that can be made."""
-    return tuple(name for family in _families() for name in family.NAMES)
+    """Every environment that can be made; families may know more names than they list."""
+    return REGISTRY.names()
 
 
-def options(name: str) -> dict:
-    """The options of environment `name` with their defaults."""
-    return dict(_family(name).OPTIONS)
+def keys_of(name: str) -> type:
+    """The keys of an environment, those that all have included.
+
+    Raises:
+      ConfigError: it is not known.
+    """
+    row = REGISTRY.row(canonical(name) or name)
+    return dataclasses.make_dataclass(
+        "Keys",
+        [(n, f.type, f) for kind in (Keys, row.keys) for n, f in keys.keys(kind).items()],
+        namespace={"__module__": __name__},
+        frozen=True,
+    )
 
 
-def make(
-    name: str,
-    *,
-    agent_ids: bool = True,
-    standardise: bool = False,
-    normalise: str = "none",
-    **chosen,
-) -> Environment:
+def options(name: str) -> dict[str, Any]:
+    """The keys of environment `name` beyond those that all have, with their defaults."""
+    return REGISTRY.row(canonical(name) or name).defaults
+
+
+def make(name: str, **chosen: Any) -> Environment:
     """Builds an environment.
 
     Args:
       name: one of `names()`.
-      agent_ids: append one-hot agent ids to observations and states; counted in the sizes.
-      standardise: standardise each observation and state vector by itself (ids included).
-      normalise: `running`: observations and states are to be normalised by running statistics
-        (ids included), which a run keeps; the environment by itself shows them as they are.
-      **chosen: options of the family; for MuJoCo `engine` (auto, native, mjx, warp), `profile`
-        (lorasa, gymnasium), `action_order` (node, flat), `k`, `global_categories`,
-        `full_observation`.
+      **chosen: those of Keys, and options of the family; for MuJoCo see mamujoco.Keys.
 
     Raises:
       ConfigError: an unknown name, option or value, or an engine that is not installed.
     """
     name = canonical(name) or name
-    family = _family(name)
+    row = REGISTRY.row(name)
+    known = {**keys.defaults(Keys), **row.defaults}
     for option in chosen:
-        if option not in family.OPTIONS:
-            accepted = ", ".join(family.OPTIONS) or "none"
+        if option not in known:
             raise ConfigError(
-                f"env.{option} is not an option of {name}; its options are: {accepted}."
+                f"env.{option} is not an option of {name}; its options are: "
+                f"{listed(row.defaults) or 'none'}."
             )
-    env = family.make(name, **{**family.OPTIONS, **chosen})
-    if agent_ids:
+    own = {option: value for option, value in chosen.items() if option in row.defaults}
+    common = {option: value for option, value in chosen.items() if option not in own}
+    seen = keys.convert(Keys, common, "env.")
+    if seen.standardise and seen.normalise != "none":
+        raise ConfigError(
+            "env.standardise=true and env.normalise=running exclude each other; drop one of them."
+        )
+    built = keys.convert(row.keys, own, "env.")
+    env = row.make(name, **{option: getattr(built, option) for option in row.defaults})
+    if seen.agent_ids:
         env = AgentIds(env)
-    if standardise:
+    if seen.standardise:
         env = Standardise(env)
-    return Normalise(env) if normalise == "running" else env
+    return Normalise(env) if seen.normalise == "running" else env
 
 
 def canonical(name: str) -> str | None:
     """The registered spelling of `name`, or None; families may know more names than they list."""
-    for family in _families():
-        found = family.canonical(name)
-        if found is not None:
-            return found
-    return None
-
-
-def _families():
-    return (*_FAMILIES, *_OWN.values())
-
-
-def _family(name):
-    for family in _families():
-        if family.canonical(name) == name:
-            return family
-    raise ConfigError(f"env={name} is not known; choose one of {', '.join(names())}.")
+    return REGISTRY.canonical(name)

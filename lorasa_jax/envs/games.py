@@ -15,8 +15,6 @@ import numpy as np
 from lorasa_jax.envs.types import Box, Discrete, TimeStep
 from lorasa_jax.errors import ConfigError
 
-OPTIONS: dict = {}
-
 
 class GameState(NamedTuple):
     steps: jax.Array

@@ -5,16 +5,18 @@ clocks are set so that they cannot strike before ours: an episode that reaches `
 truncated there, with its true last observation, and whatever ends it before is a termination.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax import keys
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.envs.types import Box, Discrete, TimeStep
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import listed, number, whole
+from lorasa_jax.values import listed
 
 _PARTICLES = (
     "simple_v3", "simple_tag_v3", "simple_world_comm_v3", "simple_spread_v3", "simple_crypto_v3",
@@ -31,12 +33,23 @@ IDS = (
 # Hydra's grammar has a meaning for |.
 _IDS = {f"jaxmarl_{name}".replace("|", "_"): name for name in IDS}
 NAMES = tuple(_IDS)
-OPTIONS: dict = {
-    "max_steps": None,
-    "team_reward": "mean",
-    "shaped_reward": 0.0,
-    "arguments": {},
-}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What can be chosen of JaxMARL's other environments."""
+
+    max_steps: int | None = keys.key(
+        None, "steps until an episode is truncated; null: upstream's horizon", least=1
+    )
+    team_reward: str = keys.key(
+        "mean", "the team's reward: mean or sum of the agents', the first agent's, or one by name"
+    )
+    shaped_reward: float = keys.key(0.0, "weight of upstream's shaped reward (Overcooked)")
+    arguments: dict = keys.key({}, "further arguments of upstream's constructor, such as layout",
+                          accepts="{name: value}")  # fmt: skip
+
+
 # Horizons that are no attribute `max_steps` of upstream's environment. Hanabi has none and ends by
 # itself: 100 turns are more than its cards and information tokens allow.
 _HORIZONS = {"hanabi": 100, **dict.fromkeys(_BRAX, 1000), **dict.fromkeys(_STORM, 152)}
@@ -73,9 +86,8 @@ def make(
     """
     if canonical(name) is None:
         raise ConfigError(f"env={name} is not known; choose one of {listed(NAMES)}.")
-    limit = None if max_steps is None else whole(max_steps, "env.max_steps")
-    game, limit = _build(_IDS[canonical(name)], limit, dict(arguments or {}))
-    return JaxMarl(name, game, limit, team_reward, number(shaped_reward, "env.shaped_reward"))
+    game, limit = _build(_IDS[canonical(name)], max_steps, dict(arguments or {}))
+    return JaxMarl(name, game, limit, team_reward, shaped_reward)
 
 
 def _build(id_, limit, arguments):

@@ -13,6 +13,7 @@ to be thrown away. What differs on purpose:
 - Numbers that are no action mean "stop"; every illegal action of a living agent is counted.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ import numpy as np
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.envs.types import Discrete, TimeStep
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import listed, truth, whole
+from lorasa_jax.keys import key
+from lorasa_jax.values import listed
 
 # SMAC's time limit in steps; SMACv2's maps have none here and take upstream's.
 TIME_LIMITS = {
@@ -36,14 +38,24 @@ NAMES = tuple(
     f"smax_{name}"
     for name in (*TIME_LIMITS, "smacv2_5_units", "smacv2_10_units", "smacv2_20_units")
 )
-OPTIONS: dict = {
-    "max_steps": None,
-    "state": "agent",
-    "see_enemy_actions": True,
-    "walls_cause_death": True,
-}
-STATES = ("agent", "upstream")
 STOP = 4
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What can be chosen of SMAX."""
+
+    max_steps: int | None = key(
+        None, "steps until an episode is truncated; null: SMAC's limit for the map, or 100", least=1
+    )
+    state: str = key(
+        "agent", "the critic's view: each agent's bounded state, or upstream's world state",
+        choices=("agent", "upstream"),
+    )  # fmt: skip
+    see_enemy_actions: bool = key(
+        True, "observations hold the last actions of visible enemies, as upstream's do"
+    )
+    walls_cause_death: bool = key(True, "a unit that touches the edge of the map dies, as upstream")
 
 
 def canonical(name: str) -> str | None:
@@ -78,15 +90,13 @@ def make(
     if map_name not in scenarios:
         known = listed(f"smax_{known}" for known in scenarios)
         raise ConfigError(f"env={name} is not known; choose one of {known}.")
-    if state not in STATES:
-        raise ConfigError(f"env.state={state} is not known; choose one of {listed(STATES)}.")
     limit = TIME_LIMITS.get(map_name, OTHER_TIME_LIMIT) if max_steps is None else max_steps
     smax = upstream("jaxmarl.environments.smax")
     game = smax.HeuristicEnemySMAX(
         scenario=scenarios[map_name],
-        max_steps=whole(limit, "env.max_steps"),
-        see_enemy_actions=truth(see_enemy_actions, "env.see_enemy_actions"),
-        walls_cause_death=truth(walls_cause_death, "env.walls_cause_death"),
+        max_steps=limit,
+        see_enemy_actions=see_enemy_actions,
+        walls_cause_death=walls_cause_death,
     )
     return Smax(map_name, game, state)
 

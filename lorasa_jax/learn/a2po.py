@@ -22,11 +22,13 @@ trace_others   whose ratios a trace takes in rounds after the first (loop `epoch
 two_stage      one step of the critic alone before every step
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from lorasa_jax.keys import key
 from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn import devices, observed, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.batch import Batch
@@ -34,6 +36,64 @@ from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Learner, Team
 from lorasa_jax.learn.value_norm import ValueNorm
+
+
+@dataclass(frozen=True)
+class A2po(Hyperparameters):
+    """The keys of agent-by-agent updates, with A2PO's defaults."""
+
+    name: str = "a2po"
+    loop: str = key(
+        None, "all epochs of one agent, then the next; or all agents, every epoch",
+        choices=("agent", "epoch"), cell=True,
+    )  # fmt: skip
+    order: str = key(
+        "semi_greedy", "who comes first: the highest score and a random one by turns, or chance",
+        choices=("semi_greedy", "random", "fixed"),
+    )  # fmt: skip
+    trace: str = key(
+        "capped", "how others' ratios shorten advantages' traces: the A2PO paper's, two of the "
+        "authors' code, none",
+        choices=tuple(returns.TRACES),
+    )  # fmt: skip
+    clip_schedule: str = key(
+        "widening", "the clip by an agent's place; tight: its first value throughout",
+        choices=("widening", "tight", "constant"),
+    )  # fmt: skip
+    others: str = key(
+        "clipped", "others' ratios in the loss: clipped (A2PO), or free (HAPPO)",
+        choices=("clipped", "free"),
+    )  # fmt: skip
+    others_clip: float | None = key(
+        None, "how far others' ratios count from 1; null: half of clip", above=0
+    )
+    trace_others: str = key(
+        "all", "whose ratios a trace takes in rounds after the first (loop epoch)",
+        choices=("all", "preceding"), later=True,
+    )  # fmt: skip
+    refresh: str = key(
+        "turn", "when others' ratios are computed under shared parameters",
+        choices=("turn", "step"),
+    )  # fmt: skip
+    two_stage: bool = key(None, "a step of the critic alone before every step", cell=True)
+
+
+@dataclass(frozen=True)
+class Happo(A2po):
+    """The same keys with HAPPO's defaults (Kuba et al. 2022)."""
+
+    name: str = "happo"
+    ratio: str = key(
+        "joint", "whether each action dimension's ratio is clipped, or their product",
+        choices=("per_dimension", "joint"),
+    )  # fmt: skip
+    order: str = key("random", "who comes first", choices=("semi_greedy", "random", "fixed"))
+    trace: str = key("none", "how others' ratios shorten traces", choices=tuple(returns.TRACES))
+    clip_schedule: str = key(
+        "constant", "the clip by an agent's place", choices=("widening", "tight", "constant")
+    )
+    others: str = key("free", "others' ratios in the loss", choices=("clipped", "free"))
+    two_stage: bool = key(False, "a step of the critic alone before every step")
 
 
 class Experience(NamedTuple):

@@ -55,7 +55,7 @@ def own_key(key: jax.Array, hp) -> jax.Array:
 
 def share(hp, count: int):
     """The numbers of one of `count` devices."""
-    return hp._replace(num_envs=hp.num_envs // count, devices=count)
+    return hp.replace(num_envs=hp.num_envs // count, devices=count)
 
 
 def compile_split(function: Callable, progress, n: jax.Array, count: int) -> Callable:

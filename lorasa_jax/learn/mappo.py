@@ -1,5 +1,7 @@
 """MAPPO (Yu et al. 2022) with recurrent actors and critics, for any sharing scheme."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,13 @@ from lorasa_jax.learn import devices, observed, ppo, returns, rollout, team, val
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Team
+
+
+@dataclass(frozen=True)
+class Mappo(Hyperparameters):
+    """MAPPO's keys: those of all."""
+
+    name: str = "mappo"
 
 
 def update(

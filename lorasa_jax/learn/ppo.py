@@ -1,55 +1,83 @@
 """What MAPPO, A2PO and HAPPO have in common: numbers, state, losses, and gradients by blocks."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.keys import key
 from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
 from lorasa_jax.learn.team import Learner, Team, forward
 from lorasa_jax.learn.value_norm import ValueNorm
 
+TRUNCATIONS = ("bootstrap", "authors", "terminal")
 
-class Hyperparameters(NamedTuple):
-    """The algorithms' numbers; see paper Tables 3-9 for the values of each task.
 
-    rollout_length: steps per environment and update; chunk_length: steps that gradients reach
-    back; ratio: `per_dimension` clips each action dimension's ratio, `joint` their product.
-    truncation: `bootstrap` from the true last observation, `authors` or `terminal` (returns.steps).
-    minibatches: gradient steps in a pass over the window. target_kl: the mean KL divergence to the
-    policy that played at which the rest of a window's gradient steps is left out; None: never.
-    lr_scale: what learning rates are multiplied by, None for 1; a traced number where they decay.
-    devices: over which the environments of all are split, `num_envs` on each.
-    The rest is for agent-by-agent updates, see a2po.py.
+def lr_decay(value: Any, key: str) -> str:
+    """`none` or `linear`; true and false are taken for them."""
+    word = {True: "linear", False: "none"}.get(value, value)
+    if word not in ("none", "linear"):
+        raise ConfigError(f"{key}={value} is not known; choose one of none, linear.")
+    return word
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What all algorithms have; an algorithm of its own keys derives from it.
+
+    See the paper's Tables 3-9 for the values of each task. devices, over which the environments
+    of all are split, `num_envs` on each, and lr_scale, what learning rates are multiplied by (None
+    for 1; a traced number where they decay), are no keys: the loop sets them.
     """
 
-    num_envs: int
-    rollout_length: int
-    chunk_length: int
-    epochs: int
-    clip: float
-    gamma: float
-    gae_lambda: float
-    entropy_coef: float
-    ratio: str = "per_dimension"
-    truncation: str = "bootstrap"
-    minibatches: int = 1
-    target_kl: float | None = None
-    lr_scale: jax.Array | None = None
+    name: str = ""
+    num_envs: int = key(None, "environments played side by side", least=1, cell=True)
+    rollout_length: int = key(None, "steps per environment and update", least=1, cell=True)
+    chunk_length: int = key(
+        None, "steps that gradients reach back through the recurrent state", least=1, cell=True
+    )
+    epochs: int = key(None, "passes over the trajectory per update", least=1, cell=True)
+    clip: float = key(None, "how far a ratio counts from 1", above=0, cell=True)
+    actor_lr: float = key(None, "learning rate of the actors", above=0, cell=True)
+    critic_lr: float = key(None, "learning rate of the critics", above=0, cell=True)
+    entropy_coef: float = key(None, "weight of the entropy bonus", least=0, cell=True)
+    gamma: float = key(None, "discount a step", above=0, most=1, cell=True)
+    gae_lambda: float = key(None, "decay of the advantages' traces", least=0, most=1, cell=True)
+    max_grad_norm: float = key(None, "clip of a gradient's global norm", above=0, cell=True)
+    ratio: str = key(
+        "per_dimension", "whether each action dimension's ratio is clipped, or their product",
+        choices=("per_dimension", "joint"),
+    )  # fmt: skip
+    truncation: str = key(
+        "bootstrap",
+        "at a time limit: value of the last observation, no weight (authors, MuJoCo), or an end "
+        "(authors, maps)",
+        choices=TRUNCATIONS,
+    )
+    minibatches: int = key(
+        1, "gradient steps in a pass, on random parts of it", least=1, later="loop"
+    )
+    target_kl: float | None = key(
+        None, "leave out an update's remaining gradient steps once the policy's KL is above this",
+        above=0, later=True,
+    )  # fmt: skip
+    lr_decay: str = key(
+        "none", "linear: learning rates go to zero over the run", check=lr_decay,
+        accepts="none, linear", later=True,
+    )  # fmt: skip
     devices: int = 1
-    loop: str = "agent"
-    order: str = "semi_greedy"
-    trace: str = "capped"
-    clip_schedule: str = "widening"
-    others: str = "clipped"
-    others_clip: float | None = None
-    trace_others: str = "all"
-    refresh: str = "turn"
-    two_stage: bool = False
+    lr_scale: Any = None
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with other values."""
+        return dataclasses.replace(self, **changes)
 
 
 class TrainState(NamedTuple):

@@ -11,6 +11,7 @@ factors to 10 bits (TF32) on NVIDIA's.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax.keys import key
+from lorasa_jax.policy.distributions import STD_LIMIT
 from lorasa_jax.policy.recurrence import gru, matmul, unrolled
 
 HEAD = "linear_7"
@@ -30,6 +33,37 @@ LAYERS_OF = {
 LAYERS = LAYERS_OF["gru"]
 DEPTH = len(_BEFORE)
 EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Network:
+    """How actors and critics are built; see RecurrentNetwork and distributions.SquashedGaussian."""
+
+    hidden: int = key(None, "width of every hidden layer", least=1, cell=True)
+    kind: str = key("gru", "recurrent layer, or none (feed-forward)", choices=tuple(LAYERS_OF))
+    log_std: str = key(
+        "vector", "spread of continuous actions: a free vector (the authors' code), or a linear "
+        "head (the paper's text), with which exploration dies early",
+        choices=("vector", "linear"),
+    )  # fmt: skip
+    std_min: float = key(
+        0.0, "least standard deviation of continuous actions", least=0, below=STD_LIMIT, later=True
+    )
+    depth: int = key(
+        DEPTH, "linear layers before the recurrent one", least=1, most=DEPTH, later=True
+    )
+    layer_norm: bool = key(True, "a LayerNorm before every layer", later=True)
+
+    def actor(self, distribution) -> "RecurrentNetwork":
+        """The network whose outputs a distribution reads."""
+        return self._built(distribution.heads, distribution.vectors)
+
+    def critic(self) -> "RecurrentNetwork":
+        """The network of values."""
+        return self._built({"value": (1, 1.0, 0.0)}, {})
+
+    def _built(self, heads, vectors):
+        return RecurrentNetwork(heads, vectors, self.hidden, self.kind, self.depth, self.layer_norm)
 
 
 def layers_of(kind: str, depth: int = DEPTH) -> tuple[str, ...]:

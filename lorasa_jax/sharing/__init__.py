@@ -1,3 +1,24 @@
 """Ways of sharing parameters: each a pure function from parameters to every agent's weights."""
 
-from lorasa_jax.sharing.scheme import *  # noqa: F403
+from lorasa_jax.sharing.full import grouped, nps, ps
+from lorasa_jax.sharing.heads import mtl
+from lorasa_jax.sharing.lora import LoraSpec, adapted
+from lorasa_jax.sharing.scheme import (
+    REGISTRY,
+    Bank,
+    Given,
+    Scheme,
+    Sharing,
+    agent_counts,
+    entry_of,
+    gather,
+    register,
+)
+from lorasa_jax.sharing.seps import ClusterKeys
+
+REGISTRY.complete()
+
+__all__ = [
+    "REGISTRY", "Bank", "ClusterKeys", "Given", "LoraSpec", "Scheme", "Sharing", "adapted",
+    "agent_counts", "entry_of", "gather", "grouped", "mtl", "nps", "ps", "register",
+]  # fmt: skip

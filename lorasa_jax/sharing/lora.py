@@ -6,15 +6,24 @@ Where r >= min(d, k) a factorisation would only cost: the delta is then a full z
 scaling 1. The words are PEFT's: rank, alpha, targets, rank_pattern, bias.
 """
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.policy.networks import LAYERS, layer_of
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.keys import key
+from lorasa_jax.policy.networks import LAYERS, layer_of, layers_of
 from lorasa_jax.policy.recurrence import matmul
+from lorasa_jax.registry import Phase
+from lorasa_jax.sharing.full import grouped, ps
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.seps import ClusterKeys
+from lorasa_jax.values import listed, number, whole
 
 
 class LoraSpec(NamedTuple):
@@ -115,3 +124,152 @@ def merge(net: dict, axes: dict, adapters: dict, spec: LoraSpec) -> tuple[dict, 
 
 def _has(value, part):
     return isinstance(value, dict) and part in value
+
+
+def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
+    """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent."""
+    index = base.banks["net"].index
+    agents = tuple(range(len(index)))
+    banks = {"net": base.banks["net"]._replace(trained=False), "adapters": Bank(agents)}
+
+    def adopt(key, old):
+        one = jax.tree.map(lambda x: x[0], old["net"])
+        adapters = init_adapters(key, one, spec, len(agents))
+        return {"net": old["net"], "adapters": adapters}
+
+    def init(key, fresh):
+        net_key, adapter_key = jax.random.split(key)
+        return adopt(adapter_key, base.init(net_key, fresh))
+
+    def combine(parts):
+        net, axes = parts["net"]
+        return merge(net, axes, parts["adapters"][0], spec)
+
+    return Scheme(banks, init, adopt, combine)
+
+
+@dataclass(frozen=True)
+class LoraKeys:
+    """What adapters look like; see LoraSpec."""
+
+    rank: int = key(None, "rank of every adapter", least=1, cell=True)
+    alpha: float | None = key(None, "scaling is alpha / rank; null: 1", above=0)
+    targets: list | None = key(None, "layers by name or pattern; null: all of them")
+    rank_pattern: dict | None = key(
+        None, "other ranks for single layers, such as {gru_*: 4}; 0 leaves a layer out",
+        accepts="{pattern: rank}",
+    )  # fmt: skip
+    alpha_pattern: dict | None = key(
+        None, "other alphas for single layers", accepts="{pattern: alpha}"
+    )
+    bias: str = key(
+        "none", "an offset per agent on the biases of adapted layers, or of all",
+        choices=("none", "lora", "all"),
+    )  # fmt: skip
+    norms: bool = key(False, "an offset per agent on LayerNorms")
+
+    def complete(self, network) -> "LoraKeys":
+        """These keys for a network (policy.networks.Network): nothing left open, all possible.
+
+        Raises:
+          ConfigError: a layer or pattern that the network does not have.
+        """
+        layers = layers_of(network.kind, network.depth)
+        targets = list(layers) if self.targets is None else self.targets
+        _check_targets(targets, layers)
+        alpha = self.alpha
+        if alpha is None and not self.rank_pattern:
+            alpha = float(self.rank)
+        adapted_ = [layer for layer in layers if any(fnmatchcase(layer, t) for t in targets)]
+        if self.norms and not network.layer_norm:
+            raise ConfigError(
+                "sharing.norms=true needs LayerNorms; drop it or set network.layer_norm=true."
+            )
+        return dataclasses.replace(
+            self,
+            targets=targets,
+            alpha=alpha,
+            rank_pattern=_patterns(self.rank_pattern, "rank_pattern", layers, adapted_, _rank),
+            alpha_pattern=_patterns(self.alpha_pattern, "alpha_pattern", layers, adapted_, _alpha),
+        )
+
+
+@dataclass(frozen=True)
+class ClusteredLoraKeys(LoraKeys, ClusterKeys):
+    """Adapters on the networks of clusters."""
+
+
+def spec(keys: LoraKeys) -> LoraSpec:
+    """The adapters that complete keys describe."""
+    return LoraSpec(
+        keys.rank,
+        keys.alpha,
+        tuple(keys.targets),
+        tuple((keys.rank_pattern or {}).items()),
+        tuple((keys.alpha_pattern or {}).items()),
+        keys.bias,
+        keys.norms,
+    )
+
+
+def _rank(value, said):
+    return whole(value, said, least=0)
+
+
+def _alpha(value, said):
+    if number(value, said) <= 0:
+        raise ConfigError(f"{said}={value} must be above 0.")
+    return number(value, said)
+
+
+def _check_targets(targets, layers):
+    if not isinstance(targets, list) or not targets:
+        raise ConfigError(
+            f"sharing.targets={targets} must be a list of layers from {listed(layers)}."
+        )
+    for target in targets:
+        _check_match(target, layers, "sharing.targets holds")
+    if len(set(targets)) < len(targets):
+        raise ConfigError("sharing.targets names a layer twice; name each once.")
+
+
+def _check_match(pattern, layers, told):
+    if not any(fnmatchcase(layer, str(pattern)) for layer in layers):
+        raise ConfigError(f"{told} {pattern}, which is no layer; choose from {listed(layers)}.")
+
+
+def _patterns(patterns, name, layers, adapted_, convert):
+    """{pattern: number} of layers that are adapted, or None."""
+    if not isinstance(patterns or {}, dict):
+        raise ConfigError(f"sharing.{name}={patterns} must be of the form {{layer: number}}.")
+    for pattern in patterns or {}:
+        _check_match(str(pattern), layers, f"sharing.{name} holds")
+        if not any(fnmatchcase(layer, str(pattern)) for layer in adapted_):
+            raise ConfigError(
+                f"sharing.{name} holds {pattern}, which matches none of sharing.targets "
+                f"({listed(adapted_)}); drop it or add the layer."
+            )
+    return {
+        str(pattern): convert(value, f"sharing.{name}.{pattern}")
+        for pattern, value in (patterns or {}).items()
+    } or None
+
+
+def _ps_lora(given):
+    shared = ps(given.num_agents)
+    return Sharing((shared, adapted(shared, given.spec)), (shared, shared))
+
+
+def _seps_lora(given):
+    groups, shared = grouped(given.clusters), ps(given.num_agents)
+    return Sharing((groups, adapted(groups, given.spec)), (shared, shared))
+
+
+register(
+    "ps_lora", _ps_lora, keys=LoraKeys, cell="ps_lora",
+    phases=(Phase("pretrain", "ps", until=1 / 3), Phase("finetune")),
+)  # fmt: skip
+register(
+    "seps_lora", _seps_lora, keys=ClusteredLoraKeys, cell="seps_lora",
+    phases=(Phase("pretrain", "seps", until=1 / 3), Phase("finetune")),
+)  # fmt: skip

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax.errors import ConfigError
-from lorasa_jax.policy.networks import HEAD, layer_of
-from lorasa_jax.sharing.lora import LoraSpec, init_adapters, merge
+from lorasa_jax.registry import NoKeys, Phase, Registry, Row, extended
+
+REGISTRY = Registry("sharing", "way of sharing")
 
 Tree = Any
 
@@ -104,100 +104,15 @@ def gather(tree: Tree, index: tuple[int, ...]) -> tuple[Tree, Tree]:
     return jax.tree.map(lambda x: x[rows], tree), jax.tree.map(lambda x: 0, tree)
 
 
-def grouped(index: tuple[int, ...]) -> Scheme:
-    """One network per group of agents: all in one is full sharing, each its own is none."""
-    bank = Bank(index)
-
-    def init(key, fresh):
-        # One after the other: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
-        return {"net": jax.lax.map(fresh, jax.random.split(key, bank.entries))}
-
-    def adopt(key, old):
-        del key
-        return {"net": old["net"]}
-
-    return Scheme({"net": bank}, init, adopt, lambda parts: parts["net"])
-
-
-def ps(num_agents: int) -> Scheme:
-    """Full parameter sharing (PS + ID)."""
-    return grouped((0,) * num_agents)
-
-
-def nps(num_agents: int) -> Scheme:
-    """No parameter sharing."""
-    return grouped(tuple(range(num_agents)))
-
-
-def mtl(num_agents: int) -> Scheme:
-    """Multi-task learning: one trunk for all, a head (and free log-std) for every agent."""
-    agents = tuple(range(num_agents))
-    banks = {"trunk": Bank((0,) * num_agents), "head": Bank(agents)}
-
-    def init(key, fresh):
-        nets = jax.lax.map(fresh, jax.random.split(key, num_agents))
-        trunk, head = _split_head(nets)
-        return {"trunk": jax.tree.map(lambda x: x[:1], trunk), "head": head}
-
-    def adopt(key, old):
-        """A network per group becomes each agent's head; the trunk is the first group's."""
-        del key
-        trunk, head = _split_head(old["net"])
-        rows = np.zeros(num_agents, int)
-        return {
-            "trunk": jax.tree.map(lambda x: x[:1], trunk),
-            "head": jax.tree.map(lambda x: x[rows], head),
-        }
-
-    def combine(parts):
-        (trunk, trunk_axes), (head, head_axes) = parts["trunk"], parts["head"]
-        return {**trunk, **head}, {**trunk_axes, **head_axes}
-
-    return Scheme(banks, init, adopt, combine)
-
-
-def _split_head(net):
-    """(trunk, head): the head is the last layer with all its outputs, and free vectors."""
-    head = {
-        name for name, value in net.items() if layer_of(name) == HEAD or not isinstance(value, dict)
-    }
-    return (
-        {name: value for name, value in net.items() if name not in head},
-        {name: value for name, value in net.items() if name in head},
-    )
-
-
-def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
-    """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent."""
-    index = base.banks["net"].index
-    agents = tuple(range(len(index)))
-    banks = {"net": base.banks["net"]._replace(trained=False), "adapters": Bank(agents)}
-
-    def adopt(key, old):
-        one = jax.tree.map(lambda x: x[0], old["net"])
-        adapters = init_adapters(key, one, spec, len(agents))
-        return {"net": old["net"], "adapters": adapters}
-
-    def init(key, fresh):
-        net_key, adapter_key = jax.random.split(key)
-        return adopt(adapter_key, base.init(net_key, fresh))
-
-    def combine(parts):
-        net, axes = parts["net"]
-        return merge(net, axes, parts["adapters"][0], spec)
-
-    return Scheme(banks, init, adopt, combine)
-
-
 class Given(NamedTuple):
     """What a named way of sharing may be built from.
 
-    clusters: the group of every agent, for the schemes that need groups; spec for adapters;
-    options: the values of a registered row's own keys.
+    clusters: the group of every agent, for the schemes that need groups; spec for adapters
+    (`lora.LoraSpec`); options: the values of the row's own keys.
     """
 
     num_agents: int
-    spec: LoraSpec | None = None
+    spec: Any = None
     clusters: tuple[int, ...] | None = None
     options: Mapping[str, Any] = MappingProxyType({})
 
@@ -213,109 +128,40 @@ class Sharing(NamedTuple):
     critic_phases: tuple[Scheme, ...]
 
 
-def _ps(given):
-    shared = ps(given.num_agents)
-    return Sharing((shared,), (shared,))
-
-
-def _nps(given):
-    apart = nps(given.num_agents)
-    return Sharing((apart,), (apart,))
-
-
-def _mtl(given):
-    return Sharing((mtl(given.num_agents),), (ps(given.num_agents),))
-
-
-def _seps(given):
-    return Sharing((grouped(given.clusters),), (ps(given.num_agents),))
-
-
-def _ps_lora(given):
-    shared = ps(given.num_agents)
-    return Sharing((shared, adapted(shared, given.spec)), (shared, shared))
-
-
-def _seps_lora(given):
-    groups, shared = grouped(given.clusters), ps(given.num_agents)
-    return Sharing((groups, adapted(groups, given.spec)), (shared, shared))
-
-
-class Named(NamedTuple):
-    """A row of the table: how to build it, what it pretrains as, and whether it needs clusters.
-
-    pretraining: the row that the first of two phases is; None where there is only one phase.
-    like: of a row from outside the package, the row that it was made after, and options its own
-    keys with their defaults; see `register`.
-    """
-
-    build: Callable[[Given], Sharing]
-    pretraining: str | None = None
-    clustered: bool = False
-    like: str | None = None
-    options: Mapping[str, Any] = MappingProxyType({})
-
-    @property
-    def phases(self) -> int:
-        return 1 if self.pretraining is None else 2
-
-
-TABLE: dict[str, Named] = {
-    "ps": Named(_ps),
-    "nps": Named(_nps),
-    "seps": Named(_seps, clustered=True),
-    "mtl": Named(_mtl),
-    "ps_lora": Named(_ps_lora, pretraining="ps"),
-    "seps_lora": Named(_seps_lora, pretraining="seps", clustered=True),
-}
-
-
-# Keys of `sharing` that rows of the package have; a registered row brings those of its model.
-KEYS = (
-    "rank", "alpha", "targets", "rank_pattern", "alpha_pattern", "bias", "norms",
-    "clusters", "grouping",
-)  # fmt: skip
-
-
 def register(
-    name: str, build: Callable[[Given], Sharing], *, like: str, options: dict | None = None
+    name: str,
+    build: Callable[[Given], Sharing],
+    *,
+    like: str | None = None,
+    phases: tuple[Phase, ...] = (Phase(),),
+    keys: type = NoKeys,
+    cell: str = "ps",
+    options: Mapping[str, Any] | type | None = None,
 ) -> None:
-    """Adds a way of sharing of your own: from then on `sharing=name` is known like any other.
+    """Adds a way of sharing: from then on `sharing=name` is known.
 
-    like: the package's row whose phases, keys (such as `sharing.rank`) and numbers from the paper
-    it takes, such as ps_lora for a backbone that is frozen and adapted; its first phase must be
-    that row's, so that both can start from one pretraining. Call a bank `adapters` only if it holds
-    what `lora.init_adapters` makes, which is what exports of adapters read; analysis takes a frozen
-    bank `net` for the backbone. Registering a name of yours again replaces it.
-
-    options: keys of its own with their defaults, which `sharing.<key>=value` sets and `build` finds
-    in `given.options`.
+    build(given) -> Sharing with a scheme per phase. like: the row whose phases, keys (such as
+    `sharing.rank`) and numbers from the paper it takes, such as ps_lora for a backbone that is
+    frozen and adapted; without it, phases are named here, each with the share of the run at which
+    it ends, and cell is the row of the paper's tables. options: keys of its own, {key: default} or
+    a dataclass of `keys.key` fields, which `sharing.<key>=value` sets and `build` finds in
+    `given.options`. Call a bank `adapters` only if it holds what `lora.init_adapters` makes, which
+    is what exports of adapters read; analysis takes a frozen bank `net` for the backbone.
+    Registering a name of yours again replaces it.
 
     Raises:
       ConfigError: the name or a key is the package's own or no plain word, or `like` is not a row
         of it.
     """
-    rows = {row: named for row, named in TABLE.items() if named.like is None}
-    if name in (*rows, "defaults") or not name.isidentifier():
-        raise ConfigError(
-            f"{name!r} cannot be the name of your way of sharing; choose another, of letters, "
-            "digits and underscores."
-        )
-    if like not in rows:
-        raise ConfigError(f"like={like} is not known; choose one of {', '.join(rows)}.")
-    options = dict(options or {})
-    for key in options:
-        if key in ("name", "defaults", *KEYS) or not key.isidentifier():
-            raise ConfigError(
-                f"{key!r} cannot be a key of your way of sharing; choose another, of letters, "
-                "digits and underscores."
-            )
-    TABLE[name] = rows[like]._replace(build=build, like=like, options=options)
-
-
-def registered() -> dict[str, Named]:
-    """The rows that were registered, by name."""
-    return {name: named for name, named in TABLE.items() if named.like is not None}
+    model = Row(name, build, keys, cell, tuple(phases))
+    if like is not None:
+        model = REGISTRY.like(like)
+    taken = {key for row in REGISTRY.rows() if not row.outside for key in row.defaults}
+    all_keys = extended(model.keys, options, "way of sharing", taken)
+    told = (name, build), {
+        "like": like, "phases": phases, "keys": keys, "cell": cell, "options": options,
+    }  # fmt: skip
+    REGISTRY.register(Row(name, build, all_keys, model.cell, model.phases, registered=told))
 
 
 def agent_counts(bank: Bank, per_agent: jax.Array) -> jax.Array:

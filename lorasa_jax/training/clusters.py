@@ -10,13 +10,13 @@ from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
-from lorasa_jax.sharing import grouping
+from lorasa_jax.sharing import clustering
 
 FILE = "clusters.json"
 
 
 def needed(config: Config) -> bool:
-    return sharing.TABLE[config.sharing["name"]].clustered
+    return sharing.REGISTRY.row(config.sharing["name"]).clustered
 
 
 def read(out: Path) -> tuple[int, ...] | None:
@@ -64,7 +64,7 @@ def find(config: Config) -> tuple[int, ...]:
 
     given = config.sharing["clusters"]
     if given is not None:
-        return grouping.renumbered(given)
+        return clustering.renumbered(given)
     team = phases.build_teams(config, apart=True)[0]
     hp = phases.hyperparameters(config)
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
@@ -88,9 +88,9 @@ def find(config: Config) -> tuple[int, ...]:
         target = jnp.concatenate([target, reward], axis=-1)
     agents = jnp.broadcast_to(jnp.arange(team.env.num_agents), target.shape[:3])
     parts = (agents, steps.obs[:-1], action[:-1], target)
-    data = grouping.Experience(*(x.reshape(-1, *x.shape[3:]) for x in parts))
+    data = clustering.Experience(*(x.reshape(-1, *x.shape[3:]) for x in parts))
     # What follows the end of an episode is another's beginning.
     ended = (steps.terminated | steps.truncated)[:-1]
     goes_on = jnp.broadcast_to(~ended[..., None], target.shape[:3]).reshape(-1)
     data = jax.tree.map(lambda x: x[goes_on], data)
-    return grouping.cluster(grouping.embed(train_key, data, team.env.num_agents))
+    return clustering.cluster(clustering.embed(train_key, data, team.env.num_agents))

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-from hydra import initialize_config_module
+from hydra import initialize
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,7 +30,8 @@ from omegaconf import DictConfig
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, sharing
 from lorasa_jax.config import plugins
-from lorasa_jax.config.overrides import GROUPS, register, sentence, spelled
+from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
+from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
 from lorasa_jax.training import execution
@@ -81,8 +82,11 @@ def batch(overrides: list[str]) -> int:
     plugins.load(plugins.named(overrides))
     overrides = [*OURS.get(launcher, ()), *map(_spelled, overrides)]
     register()
-    own = envs.registered(), sharing.registered(), algorithms.registered()
-    task = functools.partial(job, own)
+    outside = [
+        [row.registered for row in registry.outside()]
+        for registry in (envs.REGISTRY, sharing.REGISTRY, algorithms.REGISTRY)
+    ]
+    task = functools.partial(job, outside)
     try:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
@@ -91,7 +95,7 @@ def batch(overrides: list[str]) -> int:
         print(f"{launcher}: {len(jobs)} runs", flush=True)
         _stopped.clear()
         with _hydra() as hydra, _stopping(launcher):
-            returns = hydra.multirun("config", task, overrides)
+            returns = hydra.multirun(PRIMARY, task, overrides)
     except HydraException as error:
         raise ConfigError(sentence(error, overrides)) from error
     except BrokenProcessPool as error:
@@ -120,7 +124,7 @@ def _choice(overrides, group):
 def _spelled(override):
     """As overrides.spelled, for choices that are several too."""
     group, equals, choices = override.partition("=")
-    if group not in GROUPS or "(" in choices:
+    if group not in (*GROUPS, "logger") or "(" in choices:
         return override
     each = (spelled(f"{group}={choice}") for choice in choices.split(","))
     return group + equals + ",".join(one.partition("=")[2] for one in each)
@@ -146,7 +150,7 @@ def _check_launcher(name, there):
 
 @contextlib.contextmanager
 def _hydra():
-    with initialize_config_module("lorasa_jax.conf", version_base="1.3", job_name="lorasa"):
+    with initialize(config_path=None, version_base="1.3", job_name="lorasa"):
         yield GlobalHydra.instance().hydra
 
 
@@ -174,22 +178,21 @@ def _check(jobs):
             raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
 
 
-def job(own, raw: DictConfig) -> Outcome:
+def job(outside, raw: DictConfig) -> Outcome:
     """One run of a batch, in whatever process the launcher calls it.
 
-    own: environments, ways of sharing and algorithms from outside the package, which a new process
-    lacks.
+    outside: what environments, ways of sharing and algorithms from outside the package were
+    registered with, which a new process lacks.
     """
-    for name, made in own[0].items():
-        envs.register(name, made.build, made.OPTIONS)
-    for name, named in own[1].items():
-        sharing.register(name, named.build, like=named.like, options=named.options)
-    for name, algo in own[2].items():
-        algorithms.register(name, algo.update, like=algo.like, options=algo.options)
+    for register_, rows in zip(
+        (envs.register, sharing.register, algorithms.register), outside, strict=True
+    ):
+        for arguments, named in rows:
+            register_(*arguments, **named)
     task = tuple(HydraConfig.get().overrides.task)
     config = configuration.resolve(raw, task, batch=True)
-    words = [word for word in task if not word.startswith("out=")]
-    config = dataclasses.replace(config, words=(*words, f"out={config.out}"))
+    given = [override for override in task if not override.startswith("out=")]
+    config = dataclasses.replace(config, overrides=(*given, f"out={config.out}"))
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")
     alone = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"

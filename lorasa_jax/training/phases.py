@@ -13,14 +13,14 @@ from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import nothing_seen, showing
 from lorasa_jax.envs.types import Discrete
-from lorasa_jax.learn import devices, rollout, team, value_norm
+from lorasa_jax.learn import devices, mappo, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
-from lorasa_jax.learn.algorithms import UPDATES, update_of
+from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
-from lorasa_jax.policy.networks import RecurrentNetwork, parameters
+from lorasa_jax.policy.networks import parameters
 
 NEVER = np.iinfo(np.int32).max
 # What a quantity that came to be watched later is in a checkpoint from before.
@@ -69,18 +69,15 @@ def build_teams(
     else:
         network = config.network
         distribution = SquashedGaussian(env.action_space.size, network.log_std, network.std_min)
-    named = sharing.TABLE["nps" if apart else config.sharing["name"]]
-    own = {key: config.sharing.get(key, default) for key, default in named.options.items()}
-    given = sharing.Given(env.num_agents, config.lora_spec(), clusters, own)
-    schemes = named.build(given)
+    row = sharing.REGISTRY.row("nps" if apart else config.sharing["name"])
+    options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
+    given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
+    schemes = row.make(given)
     critics = schemes.critic_phases
     if config.critic_sharing is not None and not apart:
-        critics = sharing.TABLE[config.critic_sharing].build(given).actor_phases
-        critics = (*critics, *critics[-1:] * (named.phases - len(critics)))
-    network = config.network
-    shape = network.hidden, network.kind, network.depth, network.layer_norm
-    actor = RecurrentNetwork(distribution.heads, distribution.vectors, *shape)
-    critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, *shape)
+        critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
+        critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
+    actor, critic = config.network.actor(distribution), config.network.critic()
 
     def phase_team(phase, actor_scheme, critic_scheme):
         algo = config.algo_of(phase)
@@ -97,11 +94,8 @@ def build_teams(
 
 
 def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
-    """The numbers of a phase, by default the last."""
-    algo = config.algo_of(phase)
-    return Hyperparameters(
-        **{name: getattr(algo, name) for name in Hyperparameters._fields if hasattr(algo, name)}
-    )
+    """The numbers of a phase, by default of the last."""
+    return config.algo_of(phase)
 
 
 def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
@@ -184,7 +178,7 @@ def lr_scale(config: Config) -> Callable | None:
 
 
 def advance(
-    progress: Progress, n: jax.Array, team_: Team, hp, update_=UPDATES["mappo"], scale=None
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None
 ) -> Progress:
     """Runs n updates of one seed; n is traced, so that every chunk length is one compilation.
 
@@ -192,7 +186,7 @@ def advance(
     """
 
     def body(_, progress):
-        now = hp if scale is None else hp._replace(lr_scale=scale(progress.update))
+        now = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
         state, report, episodes = update_(progress.state, team_, now)
         update = progress.update + 1
         watched = {

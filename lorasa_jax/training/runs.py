@@ -17,7 +17,7 @@ from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import Observed, showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team
-from lorasa_jax.sharing import grouping
+from lorasa_jax.sharing import clustering
 from lorasa_jax.training import clusters, phases
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
@@ -81,7 +81,7 @@ def pretrained(config: Config) -> Checkpoint:
                 "choose a run that matches."
             )
     given = here.sharing.get("clusters")
-    if given is not None and grouping.renumbered(given) != clusters.read(path):
+    if given is not None and clustering.renumbered(given) != clusters.read(path):
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other clusters than "
             f"sharing.clusters={given}; drop sharing.clusters."
@@ -101,7 +101,7 @@ def pretrained(config: Config) -> Checkpoint:
 
 def _pretraining(config):
     name = config.sharing["name"]
-    return sharing.TABLE[name].pretraining or name, config.critic_sharing
+    return sharing.REGISTRY.row(name).phases[0].scheme or name, config.critic_sharing
 
 
 def configured(out: str | Path) -> Config:

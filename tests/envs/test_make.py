@@ -38,7 +38,7 @@ def assert_one_sentence(refusal):
         ("manyagent_ant_3x17", {}, ("51 segments", "2 to 50")),
         ("manyagent_swimmer_1x1", {}, ("1 segments", "2 to 50")),
         ("manyagent_swimmer_51x1", {}, ("51 segments", "2 to 50")),
-        ("ant_4x2", {"motor": "native"}, ("env.motor", *mamujoco.OPTIONS)),
+        ("ant_4x2", {"motor": "native"}, ("env.motor", *envs.options("ant_4x2"))),
         ("ant_4x2", {"engine": "bullet"}, ("env.engine=bullet", "auto", "native", "mjx", "warp")),
         ("ant_4x2", {"profile": "v5"}, ("env.profile=v5", "lorasa", "gymnasium")),
         ("ant_4x2", {"action_order": "sorted"}, ("env.action_order=sorted", "node", "flat")),
@@ -164,7 +164,7 @@ def test_an_edited_model_file_is_refused(monkeypatch):
 @pytest.mark.parametrize("name", ["humanoid_9|8", "humanoid_standup_9|8"])
 def test_the_fields_spelling_is_understood(name):
     ours = name.replace("|", "_")
-    assert envs.canonical(name) == ours and envs.options(ours) == mamujoco.OPTIONS
+    assert envs.canonical(name) == ours and envs.options(ours) == envs.options("ant_4x2")
     one, other = envs.make(name, engine="native"), envs.make(ours, engine="native")
     assert one.partition is other.partition and name not in envs.names()
 

@@ -161,9 +161,15 @@ def test_figure_2_joins_runs_of_single_seeds(robot):
         figure_2.main([f"run={folders[0]},{folders[0]}"])
 
 
-def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(monkeypatch):
-    monkeypatch.setattr(ways, "TABLE", dict(ways.TABLE))
-    ways.register("teams", ways.TABLE["ps"].build, like="ps", options={"k": 2})
+@pytest.fixture
+def forgotten():
+    """What is registered meanwhile is forgotten."""
+    with ways.REGISTRY.temporary():
+        yield
+
+
+def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(forgotten):
+    ways.register("teams", ways.REGISTRY.row("ps").make, like="ps", options={"k": 2})
     arguments = ["cells=ant_4x2/mappo/ps+teams+ps_lora", *ROBOT, "sharing.k=5"]
     request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
     planned = {one.cell.sharing: one.config.sharing for one in training.plan(request)}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lorasa_jax.envs.types import Box
-from lorasa_jax.learn import a2po, ppo, rollout, value_norm
+from lorasa_jax.learn import a2po, rollout, value_norm
 from lorasa_jax.sharing import adapted, mtl, nps, ps
 from lorasa_jax.sharing.lora import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
-HP = ppo.Hyperparameters(
+HP = a2po.A2po(
     num_envs=ENVS, rollout_length=LENGTH, chunk_length=CHUNK, epochs=2, clip=0.2, gamma=0.9,
     gae_lambda=0.8, entropy_coef=0.01, order="fixed",
 )  # fmt: skip
@@ -231,7 +231,7 @@ def test_the_sequential_update_equals_a_plain_loop(sharing, form, make_team, mak
     critic_of, critic = (separate, nps(2)) if sharing == "nps" else (shared, ps(2))
     team = make_team(counter(action_space=Box(2)), scheme, critic)
     state = make_state(team, ENVS)
-    hp = HP._replace(**form)
+    hp = HP.replace(**form)
     ours, _, _ = jax.jit(lambda state: a2po.update(state, team, hp))(state)
     expected = Loop(team, state, hp, actor_of, critic_of)()
     found = ours.actor.banks, ours.critic.banks, ours.value_norm
@@ -251,7 +251,7 @@ def test_others_ratios_matter(make_team, make_state, counter):
     state = make_state(team, ENVS)
     results = {}
     for name, form in {"a2po": {}, "plain": {"trace": "none", "others_clip": 1e-9}}.items():
-        hp = HP._replace(**form)
+        hp = HP.replace(**form)
         results[name] = jax.jit(lambda s, hp=hp: a2po.update(s, team, hp))(state)[0].actor.banks
     first, second = (
         max(

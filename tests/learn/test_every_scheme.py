@@ -11,14 +11,14 @@ import pytest
 from lorasa_jax import sharing
 from lorasa_jax.envs.games import Game
 from lorasa_jax.envs.types import Box, Discrete
-from lorasa_jax.learn import ppo, rollout, team, value_norm
-from lorasa_jax.learn.algorithms import UPDATES
+from lorasa_jax.learn import a2po, algorithms, rollout, team, value_norm
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.sharing.lora import LoraSpec
 
+UPDATES = {row.name: row.make for row in algorithms.REGISTRY.rows()}
 AGENTS, ENVS = 3, 4
 # Compiling is what takes the time here.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -47,7 +47,7 @@ def team_of(name, space, kind):
     """The team of a scheme's last phase, with agents 0 and 2 in one cluster."""
     env = game(SPACES[space])
     given = sharing.Given(AGENTS, LoraSpec(rank=2, targets=("*",)), (0, 1, 0))
-    schemes = sharing.TABLE[name].build(given)
+    schemes = sharing.REGISTRY.row(name).make(given)
     distribution = Categorical(3) if space == "discrete" else SquashedGaussian(2)
     actor = RecurrentNetwork(distribution.heads, distribution.vectors, 8, kind)
     critic = RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, 8, kind)
@@ -86,10 +86,10 @@ def begin(team_):
 @pytest.mark.parametrize("kind", ["gru", "ff"])
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("algo", UPDATES)
-@pytest.mark.parametrize("name", sharing.TABLE)
+@pytest.mark.parametrize("name", sharing.REGISTRY.names())
 def test_two_updates(name, algo, space, kind):
     team_, first = started(name, space, kind)
-    hp = ppo.Hyperparameters(
+    hp = a2po.A2po(
         num_envs=ENVS, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
         gae_lambda=0.8, entropy_coef=0.01, **FORMS[algo],
     )  # fmt: skip
@@ -115,7 +115,7 @@ def test_two_updates(name, algo, space, kind):
 
 def test_clusters_of_one_and_of_all_update_as_ps_and_nps():
     """Gradients and all: the same update from the same parameters."""
-    hp = ppo.Hyperparameters(
+    hp = a2po.A2po(
         num_envs=ENVS, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
         gae_lambda=0.8, entropy_coef=0.01,
     )  # fmt: skip

@@ -95,7 +95,7 @@ def test_what_agents_see_alike_is_kept_once(start, counter, actor, critic):
     class Alike(counter):
         alike = property(lambda self: {"obs": 3, "state": 3})
 
-    hp, results = HP._replace(minibatches=3), []
+    hp, results = HP.replace(minibatches=3), []
     for env in (counter(), Alike()):
         team, state = start(env, actor, critic)
         results.append(jax.jit(lambda s, t=team: mappo.update(s, t, hp)[:2])(state))
@@ -159,7 +159,7 @@ def test_minibatches_deal_every_sequence_once(gathered, parts):
 
 def test_minibatches_are_as_many_steps(start, counter):
     team, state = start(counter(), ps(2), ps(2))
-    hp = HP._replace(minibatches=3)
+    hp = HP.replace(minibatches=3)
     after, report, _ = jax.jit(lambda state: mappo.update(state, team, hp))(state)
     np.testing.assert_allclose(after.value_norm.debias, 1 - 0.99999 ** (3 * HP.epochs), rtol=1e-4)
     assert all(np.isfinite(x) for x in report.values())
@@ -193,7 +193,7 @@ def test_value_statistics_are_updated_once_an_epoch(lora):
 
 def test_the_first_epochs_ratio_is_one(start, counter):
     team, state = start(counter(action_space=Box(2)), LORA, ps(2))
-    hp = HP._replace(epochs=1)
+    hp = HP.replace(epochs=1)
     _, report, _ = jax.jit(lambda state: mappo.update(state, team, hp))(state)
     assert abs(report["approx_kl"]) < 1e-6
     assert report["clip_fraction"] == 0.0
@@ -263,7 +263,7 @@ def losses_by_ratio(start):
                     value_norm.init(n),
                     batch,
                     team,
-                    HP._replace(ratio=ratio),
+                    HP.replace(ratio=ratio),
                     HP.clip,
                 )
                 for ratio in ("joint", "per_dimension")
@@ -303,7 +303,7 @@ def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
     window, *_ = gathered
     norm = value_norm.update(value_norm.init(2), jnp.array([2.0, -1.0]), jnp.array([13.0, 2.0]))
     mean, std = np.array([2.0, -1.0]), np.array([3.0, 1.0])
-    advantages, targets = ppo.estimate(window, norm, HP._replace(truncation=truncation))
+    advantages, targets = ppo.estimate(window, norm, HP.replace(truncation=truncation))
     steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), window.transitions)
     values = steps.value * std + mean
     after, ends = (np.asarray(v) * std + mean for v in (window.last_value, window.end_values))

@@ -12,7 +12,7 @@ from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.sharing import nps, ps
 from lorasa_jax.training import phases
 
-HP = ppo.Hyperparameters(
+HP = a2po.A2po(
     num_envs=4, rollout_length=6, chunk_length=2, epochs=3, clip=0.2, gamma=0.9, gae_lambda=0.8,
     entropy_coef=0.01, order="fixed",
 )  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_tiny_target_leaves_one_epoch(algo, form, start):
     team, state = start(nps)
     results = []
     for more in ({"epochs": 1}, {"target_kl": 1e-5}):
-        hp = HP._replace(**form, **more)
+        hp = HP.replace(**form, **more)
         results.append(jax.jit(lambda s, hp=hp: UPDATES[algo](s, team, hp))(state))
     (one, _, _), (stopped, report, _) = results
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
@@ -83,7 +83,7 @@ def test_a_target_that_is_never_reached_changes_nothing(start):
     team, state = start(nps)
     results = []
     for target in (None, 1e9):
-        hp = HP._replace(target_kl=target)
+        hp = HP.replace(target_kl=target)
         results.append(jax.jit(lambda s, hp=hp: mappo.update(s, team, hp))(state))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
@@ -95,7 +95,7 @@ def test_a_target_that_is_never_reached_changes_nothing(start):
 @pytest.mark.parametrize("algo", UPDATES)
 def test_a_learning_rate_scaled_to_zero_moves_nothing(algo, start):
     team, state = start(ps)
-    update = jax.jit(lambda s, scale: UPDATES[algo](s, team, HP._replace(lr_scale=scale)))
+    update = jax.jit(lambda s, scale: UPDATES[algo](s, team, HP.replace(lr_scale=scale)))
     still, half, whole = (update(state, jnp.float32(x))[0] for x in (0.0, 0.5, 1.0))
     assert_equal((still.actor.banks, still.critic.banks), (state.actor.banks, state.critic.banks))
     plain = jax.jit(lambda s: UPDATES[algo](s, team, HP))(state)[0]
@@ -138,7 +138,7 @@ def test_the_last_update_of_a_decaying_run_changes_no_parameter():
 @pytest.mark.parametrize("loop", ["agent", "epoch"])
 def test_agents_take_as_many_steps_as_there_are_minibatches(loop, start):
     team, state = start(nps)
-    hp = HP._replace(minibatches=3, loop=loop)
+    hp = HP.replace(minibatches=3, loop=loop)
     after, report, _ = jax.jit(lambda s: a2po.update(s, team, hp))(state)
     np.testing.assert_allclose(after.value_norm.debias, 1 - 0.99999 ** (3 * HP.epochs), rtol=1e-4)
     assert all(np.isfinite(x) for x in report.values())
@@ -147,8 +147,8 @@ def test_agents_take_as_many_steps_as_there_are_minibatches(loop, start):
 
 def test_others_are_clipped_by_half_the_clip_unless_said():
     np.testing.assert_allclose(a2po.others_range(HP), (0.9, 1.1))
-    np.testing.assert_allclose(a2po.others_range(HP._replace(clip=0.1)), (0.95, 1.05))
-    np.testing.assert_allclose(a2po.others_range(HP._replace(clip=0.1, others_clip=0.1)),
+    np.testing.assert_allclose(a2po.others_range(HP.replace(clip=0.1)), (0.95, 1.05))
+    np.testing.assert_allclose(a2po.others_range(HP.replace(clip=0.1, others_clip=0.1)),
                                (0.9, 1.1))  # fmt: skip
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from lorasa_jax.envs import make
 from lorasa_jax.learn import a2po, batch, mappo, returns
-from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.sharing import ps
 
 GAMMA, LAMBDA, TIME = 0.9, 0.8, 7
@@ -93,7 +92,7 @@ def test_one_agent_alone_is_ppo(make_team, make_state, trace, others):
     assert env.num_agents == 1
     team = make_team(env, ps(1), ps(1))
     state = make_state(team, 4)
-    hp = Hyperparameters(
+    hp = a2po.A2po(
         num_envs=4, rollout_length=6, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
         gae_lambda=0.8, entropy_coef=0.01, trace=trace, others=others,
     )  # fmt: skip

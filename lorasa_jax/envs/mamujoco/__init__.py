@@ -1,32 +1,52 @@
 """Multi-agent MuJoCo: robots, partitions and engines, joined by name."""
 
 import importlib.util
+from dataclasses import dataclass
 
 import jax
 
 from lorasa_jax.envs.mamujoco import partitions
 from lorasa_jax.envs.mamujoco.partitions import MANY, PARTITIONS, canonical
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.keys import key
 
-__all__ = ["NAMES", "OPTIONS", "canonical", "make"]
+__all__ = ["NAMES", "Keys", "canonical", "make"]
 
 NAMES = (*PARTITIONS, *MANY)
-OPTIONS = {
-    "engine": "auto",
-    "profile": "lorasa",
-    "action_order": "node",
-    "k": None,
-    "global_categories": None,
-    "full_observation": None,
-}
-_VALUES = {
-    "engine": ("auto", "native", "mjx", "warp"),
-    "profile": ("lorasa", "gymnasium"),
-    "action_order": ("node", "flat"),
-    "full_observation": (None, True, False),
-}
 _PACKAGES = {"native": "mujoco", "mjx": "mujoco.mjx", "warp": "mujoco.mjx"}
 _CATEGORIES = ("qpos", "qvel")
+
+
+def _checked_categories(value, said):
+    if not isinstance(value, list | tuple) or any(c not in _CATEGORIES for c in value):
+        raise ConfigError(f"{said}={value} must be a list of some of {', '.join(_CATEGORIES)}.")
+    return list(value)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What can be chosen of multi-agent MuJoCo."""
+
+    engine: str = key(
+        "auto", "who computes physics: MuJoCo's C engine in threads (native), MJX, MJX-Warp (CUDA)",
+        choices=("auto", "native", "mjx", "warp"),
+    )  # fmt: skip
+    profile: str = key(
+        "lorasa", "the paper's v2 tasks, or v5 as Gymnasium-Robotics observes them",
+        choices=("lorasa", "gymnasium"),
+    )  # fmt: skip
+    action_order: str = key(
+        "node", "an agent drives the joints that it observes, or in agent order (authors' code)",
+        choices=("node", "flat"),
+    )  # fmt: skip
+    k: int | None = key(None, "how far an agent sees in the joint graph; null: 1", least=0)
+    global_categories: list | None = key(
+        None, "what all see of the root; null: the profile's", check=_checked_categories,
+        accepts="a list of qpos, qvel",
+    )  # fmt: skip
+    full_observation: bool | None = key(
+        None, "whether every agent sees the whole state; null: as the task has it"
+    )
 
 
 def make(
@@ -48,18 +68,6 @@ def make(
     at distance 1 and nothing of the root, but the humanoid's whole state; `gymnasium` shows
     distance 1 and the root's positions and velocities.
     """
-    chosen = {
-        "engine": engine,
-        "profile": profile,
-        "action_order": action_order,
-        "full_observation": full_observation,
-    }
-    for option, value in chosen.items():
-        if value not in _VALUES[option]:
-            accepted = ", ".join(str(v).lower() for v in _VALUES[option] if v is not None)
-            raise ConfigError(f"env.{option}={value} is not known; choose one of {accepted}.")
-    if k is not None and (not isinstance(k, int) or isinstance(k, bool)):
-        raise ConfigError(f"env.k={k} must be a whole number.")
     categories = _categories(global_categories, profile)
     if engine == "auto":
         engine = "native" if jax.default_backend() in ("cpu", "gpu") else "mjx"
@@ -100,10 +108,6 @@ def make(
 def _categories(chosen, profile):
     if chosen is None:
         return _CATEGORIES if profile == "gymnasium" else ()
-    if not isinstance(chosen, list | tuple) or any(c not in _CATEGORIES for c in chosen):
-        raise ConfigError(
-            f"env.global_categories={chosen} must be a list of some of {', '.join(_CATEGORIES)}."
-        )
     return tuple(chosen)
 
 

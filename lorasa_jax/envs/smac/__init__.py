@@ -4,15 +4,26 @@ Results on it are the suite's own, and comparable with neither SMAC's nor SMAX's
 `rules` says what differs from upstream.
 """
 
+from dataclasses import dataclass
+
 from lorasa_jax.envs.smac.maps import MAPS, Map
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import listed, whole
+from lorasa_jax.keys import key
+from lorasa_jax.values import listed
 
-__all__ = ["NAMES", "OPTIONS", "Map", "canonical", "make"]
+__all__ = ["NAMES", "Keys", "Map", "canonical", "make"]
 
 NAMES = tuple(f"smac_{name}" for name in MAPS)
-OPTIONS: dict = {"max_steps": None}
 _FOLDED = {name.casefold(): name for name in NAMES}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What can be chosen of the SMAC suite."""
+
+    max_steps: int | None = key(
+        None, "steps until an episode is truncated; null: SMAC's limit for the map", least=1
+    )
 
 
 def canonical(name: str) -> str | None:
@@ -32,7 +43,6 @@ def make(name: str, *, max_steps: int | None = None):
     known = canonical(name)
     if known is None:
         raise ConfigError(f"env={name} is not known; choose one of {listed(NAMES)}.")
-    limit = None if max_steps is None else whole(max_steps, "env.max_steps")
     from lorasa_jax.envs.smac.environment import Smac
 
-    return Smac(MAPS[known.removeprefix("smac_")], limit)
+    return Smac(MAPS[known.removeprefix("smac_")], max_steps)

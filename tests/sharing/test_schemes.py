@@ -6,7 +6,17 @@ import pytest
 from lorasa_jax.learn import team
 from lorasa_jax.learn.team import Role, forward
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
-from lorasa_jax.sharing import TABLE, Bank, Given, adapted, agent_counts, gather, grouped, nps, ps
+from lorasa_jax.sharing import (
+    REGISTRY,
+    Bank,
+    Given,
+    adapted,
+    agent_counts,
+    gather,
+    grouped,
+    nps,
+    ps,
+)
 from lorasa_jax.sharing.lora import LoraSpec
 
 AGENTS, TIME, ENVS = 3, 4, 2
@@ -156,10 +166,10 @@ def test_agent_counts_adds_up_the_agents_of_each_entry():
 def test_table_names_phases_and_critics_of_the_paper():
     given = Given(3, SPEC, (0, 1, 1))
     entries = {}
-    for name, row in TABLE.items():
-        actor, critic = row.build(given)
-        assert len(actor) == len(critic) == row.phases
-        entries[name] = (
+    for row in REGISTRY.rows():
+        actor, critic = row.make(given)
+        assert len(actor) == len(critic) == len(row.phases)
+        entries[row.name] = (
             [{bank: (b.index, b.trained) for bank, b in phase.banks.items()} for phase in actor],
             {phase.banks["net"].index for phase in critic},
         )
@@ -173,7 +183,7 @@ def test_table_names_phases_and_critics_of_the_paper():
     assert entries["ps_lora"] == ([{"net": (one, True)}, lora], {one})
     lora = {"net": (groups, False), "adapters": adapters}
     assert entries["seps_lora"] == ([{"net": (groups, True)}, lora], {one})
-    assert {name for name, row in TABLE.items() if row.clustered} == {"seps", "seps_lora"}
+    assert {row.name for row in REGISTRY.rows() if row.clustered} == {"seps", "seps_lora"}
 
 
 @pytest.fixture(scope="module")
@@ -183,15 +193,15 @@ def schemes():
     fresh = lambda key: parameters(network, key, 5)  # noqa: E731
     given = Given(3, SPEC, (1, 0, 1))
     found = {}
-    for name, row in TABLE.items():
-        scheme = row.build(given).actor_phases[-1]
+    for row in REGISTRY.rows():
+        scheme = row.make(given).actor_phases[-1]
         banks = jax.jit(lambda key, scheme=scheme: scheme.init(key, fresh))(jax.random.key(3))
         banks = jax.tree.map(lambda x: jnp.float32(x + RNG.normal(size=x.shape)), banks)
-        found[name] = scheme, banks
+        found[row.name] = scheme, banks
     return found
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", REGISTRY.names())
 def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
     scheme, banks = schemes[name]
     tree, axes = scheme.weights(banks)

@@ -1,0 +1,203 @@
+"""Configuration keys: dataclass fields that carry default, range and one line of help.
+
+A key stands beside the thing that has it. What a command line accepts, what it refuses, what
+`--help` and the documentation say of it all follow from its field.
+"""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.values import close, listed, number, truth, whole
+
+
+class Key(NamedTuple):
+    """What is said of a key besides its type and default.
+
+    least, most include themselves, above and below do not; choices: the words that it may be.
+    cell: where it is null it comes from the paper's tables or a preset. check(value, key) -> value
+    replaces the conversion by type; accepts says in words what it takes. later: the key came after
+    runs that did what its default says, and is no part of a run's identity while it says that; or
+    so where its section has the key of this name.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[Any, ...] | None = None
+    cell: bool = False
+    check: Callable[[Any, str], Any] | None = None
+    accepts: str | None = None
+    later: bool | str = False
+
+
+def key(default: Any, help: str, **more: Any) -> Any:
+    """A field that is a key; see Key."""
+    metadata = {"key": Key(help, **more)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def keys(kind: type) -> dict[str, dataclasses.Field]:
+    """The fields of a dataclass that are keys, by name."""
+    return {f.name: f for f in dataclasses.fields(kind) if "key" in f.metadata}
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """{key: default}, as YAML has them."""
+    return {name: plain(default(field)) for name, field in keys(kind).items()}
+
+
+def default(field: dataclasses.Field) -> Any:
+    """A field's default."""
+    if field.default is dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML has it."""
+    if isinstance(value, tuple | list):
+        return [plain(x) for x in value]
+    return {k: plain(x) for k, x in value.items()} if isinstance(value, Mapping) else value
+
+
+def convert(kind: type, section: Mapping[str, Any], prefix: str = "") -> Any:
+    """A dataclass of a section's values, each converted without rounding and within its range.
+
+    Keys that the section lacks keep their defaults.
+
+    Raises:
+      ConfigError: with one sentence that names key, value and what is accepted.
+    """
+    fields = keys(kind)
+    for name in section:
+        if name not in fields:
+            raise ConfigError(f"unknown key {prefix}{name}; {close(name, list(fields))}")
+    return kind(
+        **{
+            name: value_of(kind, name, section[name], prefix + name)
+            for name in fields
+            if name in section
+        }
+    )
+
+
+def value_of(kind: type, name: str, value: Any, said: str) -> Any:
+    """One key's value, converted and checked; `said` is how messages call the key."""
+    key_ = keys(kind)[name].metadata["key"]
+    if value is None and (key_.cell or _optional(kind, name)):
+        return None
+    if key_.check is not None:
+        return key_.check(value, said)
+    if key_.choices is not None:
+        if value not in key_.choices or isinstance(value, bool) != _truths(key_.choices):
+            raise ConfigError(_unknown(said, value, key_.choices))
+        return value
+    value = _typed(_type(kind, name), value, said, key_)
+    _within(key_, value, said)
+    return value
+
+
+def _typed(kind, value, said, key_):
+    if kind is int:
+        return whole(value, said, least=-float("inf") if key_.least is None else key_.least)
+    if kind is float:
+        return number(value, said)
+    if kind is bool:
+        return truth(value, said)
+    if kind is str:
+        return str(value)
+    return value
+
+
+def _within(key_, value, said):
+    bounds = (
+        (key_.least, lambda x: value >= x, "at least"),
+        (key_.most, lambda x: value <= x, "at most"),
+        (key_.above, lambda x: value > x, "above"),
+        (key_.below, lambda x: value < x, "below"),
+    )
+    given = [(x, holds, word) for x, holds, word in bounds if x is not None]
+    if not all(holds(x) for x, holds, _ in given):
+        wanted = " and ".join(f"{word} {x:g}" for x, _, word in given)
+        raise ConfigError(f"{said}={value} must be {wanted}.")
+
+
+def _truths(choices):
+    return all(isinstance(choice, bool | None) for choice in choices)
+
+
+def _unknown(said, value, choices):
+    accepted = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices if c is not None]
+    near = close(str(value), accepted) if isinstance(value, str) else ""
+    hint = f"{near} " if near.startswith("did you mean") else ""
+    return f"{said}={value} is not known; {hint}choose one of {listed(accepted)}."
+
+
+@functools.cache
+def _hints(kind):
+    return typing.get_type_hints(kind)
+
+
+def _optional(kind, name):
+    hint = _hints(kind)[name]
+    return isinstance(hint, types.UnionType) and types.NoneType in hint.__args__
+
+
+def _type(kind, name):
+    """The type of a key, None left aside."""
+    hint = _hints(kind)[name]
+    if isinstance(hint, types.UnionType):
+        hint = next(x for x in hint.__args__ if x is not types.NoneType)
+    return typing.get_origin(hint) or hint
+
+
+class Said(NamedTuple):
+    """A key as help and documentation tell it."""
+
+    name: str
+    default: str
+    accepts: str
+    help: str
+
+
+def described(kind: type, prefix: str = "") -> list[Said]:
+    """Every key of a dataclass, in its order."""
+    return [
+        Said(prefix + name, _default(field), _accepts(kind, name), field.metadata["key"].help)
+        for name, field in keys(kind).items()
+    ]
+
+
+def _default(field):
+    value = default(field)
+    if value is None:
+        return "from the tables" if field.metadata["key"].cell else "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _accepts(kind, name):
+    key_ = keys(kind)[name].metadata["key"]
+    if key_.accepts is not None:
+        return key_.accepts
+    if key_.choices is not None:
+        return ", ".join(str(c).lower() for c in key_.choices if c is not None)
+    what = {int: "a whole number", float: "a number", bool: "true, false", str: "text"}
+    words = [what.get(_type(kind, name), "a list")]
+    for value, word in (
+        (key_.least, "from"), (key_.above, "above"), (key_.most, "to"), (key_.below, "below"),
+    ):  # fmt: skip
+        words += [f"{word} {value:g}"] if value is not None else []
+    return " ".join(words)
