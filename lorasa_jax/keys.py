@@ -201,3 +201,42 @@ def _accepts(kind, name):
     ):  # fmt: skip
         words += [f"{word} {value:g}"] if value is not None else []
     return " ".join(words)
+
+
+def parse(kind: type, arguments: list[str], need: str | None = None) -> Any:
+    """A dataclass of `key=value` arguments, each value read from its text as its key's type.
+
+    need: a key that must be given, whose help says what it is.
+
+    Raises:
+      ConfigError: with one sentence.
+    """
+    given = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument} is not of the form key=value.")
+        if name not in keys(kind):
+            raise ConfigError(f"unknown key {name}; {close(name, list(keys(kind)))}")
+        if _type(kind, name) is bool:
+            text = {"true": True, "false": False}.get(text.lower(), text)
+        given[name] = value_of(kind, name, text, name)
+    if need is not None and not given.get(need):
+        raise ConfigError(f"give {need}=..., {keys(kind)[need].metadata['key'].help}.")
+    return kind(**given)
+
+
+def told(said: list[Said]) -> str:
+    """Lines of help, a key each: name, default, what it accepts, what it is."""
+    wide = max((len(x.name) for x in said), default=0)
+    return "".join(
+        f"  {x.name:<{wide}}  {x.help} [{x.accepts}; default {x.default}]\n" for x in said
+    )
+
+
+def table(said: list[Said]) -> str:
+    """A Markdown table of keys."""
+    rows = [("key", "default", "accepts", "what it is"), ("---",) * 4]
+    rows += [(f"`{x.name}`", x.default, x.accepts, x.help) for x in said]
+    cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return "".join("| " + " | ".join(row) + " |\n" for row in cells)

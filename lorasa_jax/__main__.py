@@ -1,0 +1,64 @@
+"""`lorasa` and `python -m lorasa_jax`: the programs under one name, `lorasa train env=ant_4x2`."""
+
+import importlib
+import importlib.util
+import sys
+
+from lorasa_jax import __version__
+
+PROGRAMS = {
+    "train": ("lorasa_jax.run", "train a team, or go on with a run"),
+    "evaluate": ("lorasa_jax.evaluate", "play finished policies"),
+    "export": ("lorasa_jax.export.command", "write policies for other programs"),
+    "report": ("lorasa_jax.report.command", "a page of what runs came to"),
+    "figure": (None, "a figure or table of the paper: lorasa figure 2 KEY=VALUE ..."),
+}
+USAGE = "lorasa PROGRAM KEY=VALUE ...      also: python -m lorasa_jax PROGRAM ...\n"
+
+
+def main() -> None:
+    """Runs a program; without the name of one, arguments are those of `train`."""
+    program, *rest = sys.argv[1:] or ["--help"]
+    if program in ("--help", "-h"):
+        told = "".join(f"  {name:<9} {what}\n" for name, (_, what) in PROGRAMS.items())
+        print(f"{USAGE}\n{told}\nlorasa PROGRAM --help explains its keys.")
+        return
+    if program == "--version":
+        print(f"lorasa_jax {__version__}")
+        return
+    if program not in PROGRAMS:
+        program, rest = "train", sys.argv[1:]
+    if program == "figure":
+        _figure(rest)
+        return
+    sys.argv = [f"lorasa {program}", *rest]
+    importlib.import_module(PROGRAMS[program][0]).main()
+
+
+def _figure(rest):
+    """The commands of figures stay in the repository, beside what they have shown."""
+    name = rest[0] if rest else ""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module = next(
+        (f"experiments.{x}" for x in (f"figure_{name}", f"figures_{name}", f"tables_{name}", name)
+         if name and importlib.util.find_spec("experiments") is not None
+         and importlib.util.find_spec(f"experiments.{x}") is not None),
+        None,
+    )  # fmt: skip
+    if module is None:
+        print(
+            "lorasa_jax: the commands of figures and tables are in the repository's folder "
+            "experiments, not in the installed package; start from a checkout of it, and name one, "
+            "such as `lorasa figure 2`.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    from experiments import command
+
+    sys.argv = [f"lorasa figure {name}", *rest[1:]]
+    command.run(importlib.import_module(module).main)
+
+
+if __name__ == "__main__":
+    main()
