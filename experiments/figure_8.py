@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
 
 def curves(subject, seed) -> dict[tuple[str, str], sparsity.Curve]:
     """{(weights, scale): curve}, weights being `shared` or `delta`."""
-    scheme, banks = subject.checkpoint.team.actor.scheme, subject.banks(seed)
+    scheme, banks = subject.team.actor.scheme, subject.banks(seed)
     own = sparsity.sparsity(scheme, banks)
     common = sparsity.sparsity(scheme, banks, own.shared.thresholds)
     return {

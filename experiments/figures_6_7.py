@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 
 def matrices(subject, seed, seen) -> dict[str, np.ndarray]:
     """{distance: [agent, agent]} of one policy on a set of observations."""
-    team = subject.checkpoint.team
+    team = subject.team
     weights, axes = subject.weights(seed)
     known = distances_of(team.distribution)
     ids = policies.carries_ids(team.env)
@@ -68,7 +68,7 @@ def types_of(agents: tuple[str, ...]) -> list[str] | None:
 
 
 def pair_rows(subject, seed, found) -> list[dict]:
-    agents = subject.checkpoint.team.env.agents
+    agents = subject.team.env.agents
     order = ("wasserstein", "weights_only", "total_variation", "jensen_shannon")
     return [
         {
@@ -82,7 +82,7 @@ def pair_rows(subject, seed, found) -> list[dict]:
 
 
 def diversity_row(subject, seed, found) -> dict:
-    types = types_of(subject.checkpoint.team.env.agents)
+    types = types_of(subject.team.env.agents)
     matrix = found["wasserstein"]
     same, different = (None, None) if types is None else diversity.snd_by_group(matrix, types)
     return {
@@ -114,7 +114,7 @@ def _write(request, measured):
 
 def heat_map(axis, matrix, subject) -> None:
     """A distance matrix [agent, agent] with the agents' names."""
-    agents = subject.checkpoint.team.env.agents
+    agents = subject.team.env.agents
     image = axis.imshow(matrix, cmap="viridis", vmin=0.0)
     axis.set_xticks(range(len(agents)), agents, rotation=90)
     axis.set_yticks(range(len(agents)), agents)

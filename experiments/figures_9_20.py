@@ -51,7 +51,7 @@ def _cells(request):
 
 def maps(subject, seed, length, num_envs) -> dict[str, np.ndarray]:
     """{layer: [1 + agent, unit]}, the shared policy's first."""
-    team = subject.checkpoint.team
+    team = subject.team
     seen = finished.visited(subject, seed, length, num_envs)
     tree, axes = subject.weights(seed)
     backbone = weights.backbone(team.actor.scheme, subject.banks(seed))
@@ -76,7 +76,7 @@ def divergence(map_: np.ndarray) -> np.ndarray:
 def _write(request, measured):
     rows, apart, paths = [], [], []
     for subject, seed, found in measured:
-        agents = (SHARED, *subject.checkpoint.team.env.agents)
+        agents = (SHARED, *subject.team.env.agents)
         mark = {**subject.columns(), "seed": seed}
         rows += [
             {**mark, "layer": layer, "agent": agent, "unit": unit, "activation": value}
@@ -102,7 +102,7 @@ def _write(request, measured):
 @pictures.styled
 def picture(subject, found):
     """A panel a layer, a row an agent, every panel on a scale of its own."""
-    agents = (SHARED, *subject.checkpoint.team.env.agents)
+    agents = (SHARED, *subject.team.env.agents)
     height = 0.5 + 0.16 * len(agents)
     drawn, axes = pictures.figure(len(found), 1, 6.4, height)
     for axis, (layer, map_) in zip(axes[:, 0], found.items(), strict=True):

@@ -6,28 +6,36 @@ from pathlib import Path
 
 import jax
 
+import lorasa_jax
 from experiments import training
 from experiments.cells import Request
 from lorasa_jax.analysis import observations
 from lorasa_jax.analysis.observations import Observations
+from lorasa_jax.learn.finished import Policy
+from lorasa_jax.learn.team import Team
 from lorasa_jax.training import runs
 from lorasa_jax.values import whole
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A finished run; keys tell it from others of its environment, algorithm and sharing."""
+    """A run's policies, {seed: policy}; keys tell it from others of its environment and sharing."""
 
     env: str
     algo: str
     sharing: str
     keys: str
     out: Path
-    checkpoint: runs.Checkpoint
+    policies: dict[int, Policy]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.checkpoint.config.seeds
+        return tuple(self.policies)
+
+    @property
+    def team(self) -> Team:
+        """The team of all seeds; see `Policy`."""
+        return self.policies[self.seeds[0]].team
 
     @property
     def panel(self) -> tuple[str, str]:
@@ -42,11 +50,11 @@ class Subject:
         return {"env": self.env, "algo": self.algo, "sharing": self.sharing, "keys": self.keys}
 
     def banks(self, seed: int):
-        return self.checkpoint.actor_banks(seed)
+        return self.policies[seed].banks
 
     def weights(self, seed: int):
         """Every agent's finished weights of one seed, and their axes."""
-        return self.checkpoint.team.actor.scheme.weights(self.banks(seed))
+        return self.policies[seed].weights
 
 
 def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] | None:
@@ -65,11 +73,9 @@ def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] |
         return None
     found = []
     for one in trainings:
-        cell, checkpoint = one.cell, runs.load(one.out)
-        if adapted:
-            runs.require_adapters(checkpoint, one.out)
+        cell, policies = one.cell, _policies(one.out, None, adapted)
         names = cell.env, cell.algo, cell.sharing, " ".join(cell.keys)
-        found.append(Subject(*names, one.out, checkpoint))
+        found.append(Subject(*names, one.out, policies))
     return found
 
 
@@ -77,21 +83,26 @@ def _given(text, adapted):
     path, _, step = text.rpartition("@")
     if path and re.fullmatch(r"[\d_.]+(e\d+)?", step):
         env_steps, keys = whole(step, f"the step of run={text}"), f"at {step}"
+        runs.configured(path)
     else:
         path, env_steps, keys = text, None, ""
         runs.summary(path)
-    checkpoint = runs.load(path, env_steps)
+    policies = _policies(path, env_steps, adapted)
+    one = next(iter(policies.values()))
+    return Subject(one.env_name, one.algo, one.sharing, keys, Path(path), policies)
+
+
+def _policies(out, env_steps, adapted):
+    """{seed: policy} of a run at a checkpoint."""
+    policies = lorasa_jax.load_all(str(out), env_steps)
     if adapted:
-        runs.require_adapters(checkpoint, path)
-    config = checkpoint.config
-    return Subject(
-        config.env["name"], config.algo.name, config.sharing["name"], keys, Path(path), checkpoint
-    )
+        runs.require_adapters(policies[0])
+    return {policy.seed: policy for policy in policies}
 
 
 def visited(subject: Subject, seed: int, length: int, num_envs: int) -> Observations:
     """What a run's agents see while they play their finished policies, actions sampled."""
-    team = subject.checkpoint.team_of(seed)
+    team = subject.policies[seed].seeing_team
     weights, axes = subject.weights(seed)
 
     @jax.jit

@@ -18,14 +18,13 @@ The reverse is no proof: a mean of adapters can also be bad because it is a mean
 has a row for every seed and team, specialisation.md medians and ranges over a seed's teams.
 """
 
-import functools
-
 import jax
 import numpy as np
 
 from experiments import cells, command, finished, pictures
 from lorasa_jax.analysis import swap, weights
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.finished import seeing
 from lorasa_jax.learn.play import play
 from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
@@ -51,25 +50,19 @@ def rows_of(subject, episodes: int, exchanges: int) -> list[dict]:
     Raises:
       ConfigError: there is one agent alone.
     """
-    rows, scheme = [], subject.checkpoint.team.actor.scheme
+    rows, scheme = [], subject.team.actor.scheme
     if weights.num_agents(scheme) < 2:
         raise ConfigError(f"{subject.env} has one agent; choose an environment with several.")
 
-    @functools.cache
-    def player(env):  # one for all policies, unless they see observations differently
-        team = subject.checkpoint.team._replace(env=env)
+    @jax.jit
+    def played(key, tree, statistics):
+        team = seeing(subject.team, statistics)
+        results = play(key, team, _each_its_own(tree), episodes=episodes)
+        return results.returns.mean(), None if results.won is None else results.won.mean()
 
-        @jax.jit
-        def played(key, tree):
-            results = play(key, team, _each_its_own(tree), episodes=episodes)
-            return results.returns.mean(), None if results.won is None else results.won.mean()
-
-        return played
-
-    for seed in subject.seeds:
-        played = player(subject.checkpoint.team_of(seed).env)
-        for name, draw, tree in teams(scheme, subject.banks(seed), exchanges):
-            returned, won = played(jax.random.key(seed), tree)
+    for seed, policy in subject.policies.items():
+        for name, draw, tree in teams(scheme, policy.banks, exchanges):
+            returned, won = played(jax.random.key(seed), tree, policy.statistics)
             rows.append(
                 {
                     **subject.columns(), "seed": seed, "team": name, "draw": draw,

@@ -44,7 +44,7 @@ def rows_of(subject, seed) -> list[dict]:
     The head of means is linear_7; spreads have a row of their own, linear_7_log_std of a head or
     log_std of a free vector.
     """
-    team = subject.checkpoint.team
+    team = subject.team
     if "net" not in team.actor.scheme.banks:
         raise ConfigError(
             f"{subject.out} has no whole networks (sharing={subject.sharing}) whose norms could "

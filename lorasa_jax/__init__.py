@@ -1,5 +1,7 @@
 """LoRASA: low-rank agent-specific adaptation for multi-agent reinforcement learning, in JAX."""
 
+import importlib
+
 import jax
 
 # MuJoCo's C engine is called back from inside compiled code. With asynchronous dispatch a
@@ -7,3 +9,12 @@ import jax
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 __version__ = "0.1.0"
+
+# The Python API, imported when it is first used, so that the package itself stays light.
+_LAZY = {"load": "lorasa_jax.loading", "load_all": "lorasa_jax.loading"}
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -5,18 +5,19 @@ Plays episodes with the policies of a run, or of a safetensors export, and print
 """
 
 import dataclasses
-import functools
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import listed, pairs, truth, whole
+from lorasa_jax.values import pairs, truth, whole
+
+if TYPE_CHECKING:
+    from lorasa_jax.learn.finished import Policy
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,6 @@ class Options:
     format: str = "mp4"
 
 
-class Subject(NamedTuple):
-    """What is evaluated: a policy for each of `seeds`.
-
-    banks(seed) are a policy's parameters, weights(banks) every agent's weights and their axes,
-    team_of(seed) the team in an environment that shows what that policy is to see.
-    """
-
-    env: str
-    sharing: str
-    step: int
-    team: Any
-    seeds: tuple[int, ...]
-    banks: Callable[[int], Any]
-    weights: Callable[[Any], tuple[Any, Any]]
-    team_of: Callable[[int], Any]
-
-
 def parse(arguments: list[str]) -> Options:
     """Options from `key=value` words; ConfigError names what is wrong."""
     chosen = pairs(arguments, [field.name for field in dataclasses.fields(Options)])
@@ -70,89 +54,65 @@ def parse(arguments: list[str]) -> Options:
     return Options(**chosen)
 
 
-def subject(options: Options) -> Subject:
-    """The policies of the run or export in `options.out`."""
-    from lorasa_jax.export.policy import CARD
+def policies(options: Options) -> tuple["Policy", ...]:
+    """The policies of the run or export in `options.out` that are to play."""
+    from lorasa_jax.loading import load_all
+    from lorasa_jax.training.runs import chosen_seed
 
-    found = (_of_export if (Path(options.out) / CARD).exists() else _of_run)(options)
-    if options.policy is not None and options.policy not in found.seeds:
-        raise ConfigError(
-            f"policy={options.policy} is not a seed of this run; choose from "
-            f"{listed(map(str, found.seeds))}."
-        )
-    return found if options.policy is None else found._replace(seeds=(options.policy,))
-
-
-def _of_run(options):
-    from lorasa_jax.training import runs
-
-    run = runs.load(options.out, options.step)
-    names = run.config.env["name"], run.config.sharing["name"]
-    weights = run.team.actor.scheme.weights
-    return Subject(
-        *names, run.env_steps, run.team, run.config.seeds, run.actor_banks, weights, run.team_of
-    )
-
-
-def _of_export(options):
-    from lorasa_jax.export.rebuild import rebuild
-
-    found = rebuild(options.out)
-    made = found.card["run"]
-    if options.step not in (None, made["step"]):
-        raise ConfigError(f"out={options.out} is an export of step {made['step']}; drop step.")
-    return Subject(
-        found.card["env"]["name"], made["sharing"]["name"], made["step"], found.team,
-        (made["seed"],), lambda seed: found.weights, lambda weights: (weights, found.axes),
-        lambda seed: found.team,
-    )  # fmt: skip
+    loaded = load_all(options.out, options.step)
+    if options.policy is None:
+        return loaded
+    seed = chosen_seed(options.out, loaded[0].seeds, options.policy, "policy")
+    return tuple(policy for policy in loaded if policy.seed == seed)
 
 
 def evaluate(options: Options) -> dict:
     """Plays `options.episodes` episodes with every chosen policy; returns their results."""
-    import jax
-
-    from lorasa_jax.learn import play
-
-    found = subject(options)
-
-    @functools.cache
-    def player(env):  # one for all policies, unless they see observations differently
-        team = found.team._replace(env=env)
-
-        @jax.jit
-        def playing(key, banks):
-            return play.play(
-                key, team, found.weights(banks), episodes=options.episodes, sampled=options.sampled
-            )
-
-        return playing
-
-    key = jax.random.key(options.seed)
-    rows = []
-    for seed in found.seeds:
-        playing = player(found.team_of(seed).env)
-        results = jax.block_until_ready(playing(key, found.banks(seed)))
-        rows.append(
-            {
-                "policy": seed,
-                **statistics_of(np.asarray(results.returns, float)),
-                "length": float(np.mean(results.lengths)),
-                **({} if results.won is None else {"win_rate": float(np.mean(results.won))}),
-            }
-        )
+    chosen = policies(options)
+    rows = results_of(chosen, options)
     pictures = (
-        {"pictures": [str(path) for path in render(options, found)]} if options.render else {}
+        {"pictures": [str(path) for path in render(options, chosen[0])]} if options.render else {}
     )
     return {
-        "env": found.env,
-        "step": found.step,
+        "env": chosen[0].env_name,
+        "step": chosen[0].step,
         "episodes": options.episodes,
         "actions": "sampled" if options.sampled else "greedy",
         "seed": options.seed,
         "policies": rows,
         **pictures,
     }
+
+
+def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
+    """A row of results for every policy; all are of one team, which is compiled once."""
+    import jax
+
+    from lorasa_jax.learn import play
+    from lorasa_jax.learn.finished import seeing
+
+    team, (_, axes) = chosen[0].team, chosen[0].weights
+
+    @jax.jit
+    def playing(key, tree, statistics):
+        return play.play(
+            key, seeing(team, statistics), (tree, axes), episodes=options.episodes,
+            sampled=options.sampled,
+        )  # fmt: skip
+
+    rows = []
+    for policy in chosen:
+        key = jax.random.key(options.seed)
+        results = jax.block_until_ready(playing(key, policy.weights[0], policy.statistics))
+        rows.append(
+            {
+                "policy": policy.seed,
+                **statistics_of(np.asarray(results.returns, float)),
+                "length": float(np.mean(results.lengths)),
+                **({} if results.won is None else {"win_rate": float(np.mean(results.won))}),
+            }
+        )
+    return rows
 
 
 def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float]:
@@ -168,8 +128,8 @@ def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float
     }
 
 
-def episode(found: Subject, seed: int = 0, sampled: bool = False) -> tuple[Any, np.ndarray]:
-    """One episode of the first policy: its states [time + 1, ...] and rewards [time].
+def episode(policy: "Policy", seed: int = 0, sampled: bool = False) -> tuple[Any, np.ndarray]:
+    """One episode of a policy: its states [time + 1, ...] and rewards [time].
 
     Raises:
       ConfigError: the environment has no pictures.
@@ -178,33 +138,33 @@ def episode(found: Subject, seed: int = 0, sampled: bool = False) -> tuple[Any, 
 
     from lorasa_jax.learn import play
 
-    if not hasattr(found.team.env, "film"):
-        raise ConfigError(f"env={found.env} has no pictures; leave out render.")
+    if not hasattr(policy.env(), "film"):
+        raise ConfigError(f"env={policy.env_name} has no pictures; leave out render.")
 
-    team = found.team_of(found.seeds[0])
+    team, (tree, axes) = policy.seeing_team, policy.weights
 
     @jax.jit
-    def recorded(key, banks):
-        return play.record(key, team, found.weights(banks), sampled=sampled)
+    def recorded(key, tree):
+        return play.record(key, team, (tree, axes), sampled=sampled)
 
-    recording = recorded(jax.random.key(seed), found.banks(found.seeds[0]))
+    recording = recorded(jax.random.key(seed), tree)
     length = int(recording.length)
     states = jax.tree.map(lambda x: np.asarray(x[: length + 1]), recording.states)
     return states, np.asarray(recording.rewards[:length], float)
 
 
-def title(found: Subject) -> str:
+def title(policy: "Policy") -> str:
     """What stands above a replay."""
-    return f"{found.env}, {found.sharing}, step {found.step:,}"
+    return f"{policy.env_name}, {policy.sharing}, step {policy.step:,}"
 
 
-def render(options: Options, found: Subject) -> list[Path]:
-    """Writes one episode of the first policy as a video and as a page; returns their paths."""
-    states, rewards = episode(found, options.seed, options.sampled)
+def render(options: Options, policy: "Policy") -> list[Path]:
+    """Writes one episode of a policy as a video and as a page; returns their paths."""
+    states, rewards = episode(policy, options.seed, options.sampled)
     out = Path(options.out)
     video, page = out / f"episode.{options.format}", out / "episode.html"
-    found.team.env.film(states, video)
-    found.team.env.replay(states, rewards, page, title=title(found))
+    policy.env().film(states, video)
+    policy.env().replay(states, rewards, page, title=title(policy))
     return [video, page]
 
 

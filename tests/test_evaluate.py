@@ -16,7 +16,7 @@ from lorasa_jax.envs.wrappers import ObservationWrapper
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.policy.networks import parameters
-from lorasa_jax.training import phases
+from lorasa_jax.training import phases, runs
 
 TINY = [
     "sharing=ps", "algo.num_envs=2", "algo.rollout_length=5", "algo.chunk_length=5",
@@ -58,13 +58,12 @@ def page(path):
 
 
 def untrained(*overrides):
-    """What is evaluated of a run that never learned."""
+    """The policy of a run that never learned."""
     config = configuration.load([*TINY, *overrides])
     (team,) = phases.build_teams(config)
     actor = team.actor
     banks = actor.scheme.init(KEY, lambda key: parameters(actor.network, key, actor.features))
-    name = config.env["name"]
-    return evaluate.Subject(name, "ps", 0, team, (0,), lambda seed: banks, actor.scheme.weights)
+    return runs.policy_of(config, team, 0, banks, seed=0, step=0)
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")
@@ -103,9 +102,9 @@ def test_a_robot_is_played_and_filmed(short, tmp_path):
 def test_upstreams_maps_are_filmed_too(tmp_path):
     """Lines of fire are drawn to those who lose health, and to nobody else."""
     limits = "env.walls_cause_death=false", f"env.max_steps={2 * LIMIT}"
-    subject = untrained("env=smax_3m", *limits)
+    policy = untrained("env=smax_3m", *limits)
     options = evaluate.Options(out=str(tmp_path), render=True, format="gif")
-    video, html = evaluate.render(options, subject)
+    video, html = evaluate.render(options, policy)
     recording = page(html)
     length = len(recording["x"]) - 1
     assert LIMIT < length <= 2 * LIMIT and pictures_in(video) == length + 1
@@ -121,9 +120,9 @@ def test_upstreams_maps_are_filmed_too(tmp_path):
 
 @pytest.mark.parametrize("name", ["jaxmarl_MPE_simple_spread_v3", "specialisation_2"])
 def test_what_has_no_pictures_is_refused(name, tmp_path):
-    subject = SimpleNamespace(env=name, team=SimpleNamespace(env=envs.make(name)))
+    policy = SimpleNamespace(env_name=name, env=lambda: envs.make(name))
     with pytest.raises(ConfigError) as refusal:
-        evaluate.render(evaluate.Options(out=str(tmp_path), render=True), subject)
+        evaluate.render(evaluate.Options(out=str(tmp_path), render=True), policy)
     assert str(refusal.value) == f"env={name} has no pictures; leave out render."
     assert not list(tmp_path.iterdir())
 
@@ -139,9 +138,8 @@ class Patient(ObservationWrapper):
 
 def test_a_recorded_episode_is_one_that_is_played():
     """A game without chance, which ends by itself before its limit, is the same both times."""
-    subject = untrained("env=specialisation_2")
-    team = subject.team._replace(env=Patient(subject.team.env))
-    weights = subject.weights(subject.banks(0))
+    policy = untrained("env=specialisation_2")
+    team, weights = policy.team._replace(env=Patient(policy.env())), policy.weights
     results = jax.jit(lambda: play.play(KEY, team, weights, episodes=2))()
     recording = jax.jit(lambda: play.record(KEY, team, weights))()
     assert len(recording.rewards) == 13 and recording.length == 10

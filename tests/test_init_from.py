@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+import lorasa_jax
 from lorasa_jax import config as configuration
 from lorasa_jax import run
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import runs
 
 TINY = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1",
@@ -30,7 +30,7 @@ def pretrained(tmp_path_factory):
 
 
 def banks(out, step=None):
-    return runs.load(out, step).actor_banks(0)
+    return lorasa_jax.load(out, step).banks
 
 
 def equal(a, b):
@@ -50,7 +50,7 @@ def test_another_rank_starts_from_the_same_backbone(pretrained, tmp_path):
 
 def test_another_seed_plays_otherwise(pretrained, tmp_path):
     go(tmp_path / "seed", f"init_from={pretrained}@80", "seed=5")
-    found = runs.load(tmp_path / "seed").actor_banks(5)
+    found = lorasa_jax.load(tmp_path / "seed", seed=5).banks
     equal(found["net"], banks(pretrained)["net"])
     with pytest.raises(AssertionError):
         equal(found["adapters"], banks(pretrained)["adapters"])

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lorasa_jax
 from lorasa_jax import config as configuration
 from lorasa_jax import evaluate
 from lorasa_jax.export import command
 from lorasa_jax.export.policy import load
-from lorasa_jax.training import execution, reporting, runs
+from lorasa_jax.training import execution, reporting
 
 HERE = Path(__file__).parent / "legacy"
 COMMANDS = {
@@ -46,9 +47,9 @@ def old(request, tmp_path):
 
 def test_it_is_read_played_and_exported(old, tmp_path):
     name, out = old
-    at = runs.load(out)
-    assert at.env_steps == 80 and at.seen(0) is None
-    assert runs.load(out, 60).env_steps == 60
+    policy = lorasa_jax.load(out)
+    assert policy.step == 80 and policy.statistics is None
+    assert lorasa_jax.load(out, 60).step == 60
     played = evaluate.evaluate(evaluate.parse([f"out={out}", "episodes=3"]))
     assert np.isfinite(played["policies"][0]["mean"])
     to = tmp_path / "export"

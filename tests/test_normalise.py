@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lorasa_jax
 from lorasa_jax import config as configuration
 from lorasa_jax import evaluate
 from lorasa_jax.envs import make
 from lorasa_jax.envs.normalise import Moments, combined, normalised, nothing_seen, showing
-from lorasa_jax.export import command, rebuild
+from lorasa_jax.export import command
 from lorasa_jax.export.policy import load
 from lorasa_jax.learn import observed, rollout
+from lorasa_jax.learn.team import forward
 from lorasa_jax.training import execution, phases, runs
 
 SMALL = [
@@ -82,9 +84,7 @@ def test_a_runs_statistics_are_numpys_over_its_windows(run):
     """The windows are played again from the kept checkpoints' states."""
     config = runs.configured(run)
     start = jax.tree.map(lambda x: x[0], phases.begin(config, phases.build_teams(config)[0]))
-    states = [start.state] + [
-        jax.tree.map(lambda x: x[0], runs.load(run, step).progress.state) for step in (20, 40)
-    ]
+    states = [start.state] + [lorasa_jax.load(run, step).state() for step in (20, 40)]
     team = phases.build_teams(config)[0]
 
     @functools.partial(jax.jit, static_argnums=())
@@ -107,30 +107,27 @@ def test_a_runs_statistics_are_numpys_over_its_windows(run):
 
 
 def test_statistics_freeze_with_the_backbone(run):
-    at = [runs.load(run, step).seen(0) for step in (20, 40, 60, 80)]
+    at = [lorasa_jax.load(run, step).statistics for step in (20, 40, 60, 80)]
     jax.tree.map(np.testing.assert_array_equal, *at[1:3])
     jax.tree.map(np.testing.assert_array_equal, *at[2:4])
     assert at[0].obs.count < at[1].obs.count
 
 
 def test_exports_and_evaluations_see_what_training_saw(run, tmp_path):
-    source = runs.load(run)
+    trained = lorasa_jax.load(run)
     tensors = tmp_path / "tensors"
     command.export(command.parse([f"out={run}", f"to={tensors}", "format=safetensors"]))
-    policy, again = load(tensors), rebuild.rebuild(tensors)
-    np.testing.assert_allclose(policy.weights[0]["normalise.mean"], source.seen(0).obs.mean)
+    policy, again = load(tensors), lorasa_jax.load(tensors)
+    np.testing.assert_allclose(policy.weights[0]["normalise.mean"], trained.statistics.obs.mean)
     key = jax.random.key(3)
-    _, raw = source.team.env.reset(key)
-    _, shown = source.team_of(0).env.reset(key)
-    _, from_export = again.team.env.reset(key)
+    _, raw = trained.env().reset(key)
+    _, shown = trained.seeing_team.env.reset(key)
+    _, from_export = again.seeing_team.env.reset(key)
     np.testing.assert_allclose(from_export.obs, shown.obs, rtol=1e-4, atol=1e-5)
-    weights = source.team.actor.scheme.weights(source.actor_banks(0))
-    from lorasa_jax.learn.team import forward
-
     first = jnp.zeros((1, 1), bool)
-    carry = source.team.actor.network.initial_carry(1, 2)
+    network, carry = trained.team.actor.network, trained.initial_carry(1)
     _, outputs = forward(
-        source.team.actor.network, weights, carry, shown.obs[None, None], first, agent_axis=2
+        network, trained.weights, carry, shown.obs[None, None], first, agent_axis=2
     )
     _, mine = policy.outputs(np.asarray(raw.obs)[None], policy.initial_carry(1), np.zeros(1, bool))
     np.testing.assert_allclose(mine["mean"][0], outputs["mean"][0, 0], rtol=1e-4, atol=1e-5)

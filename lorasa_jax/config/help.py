@@ -1,6 +1,6 @@
 """What `--help` and the documentation say of a training's keys, made from the keys themselves.
 
-    python -m lorasa_jax.config.help > docs/keys.md
+python -m lorasa_jax.config.help > docs/keys.md
 """
 
 from collections.abc import Iterator

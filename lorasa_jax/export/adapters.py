@@ -8,8 +8,9 @@ import numpy as np
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import ADAPTER_CONFIG, ADAPTER_MODEL, PREFIX, TENSORS, digest
-from lorasa_jax.export.source import Source, file_stems, named, normaliser
+from lorasa_jax.export.source import file_stems, named, normaliser
 from lorasa_jax.export.tensors import copy_reader, store
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.policy.networks import layer_of
 from lorasa_jax.sharing import entry_of
 from lorasa_jax.training import reporting
@@ -21,7 +22,7 @@ USE = (
 _BIAS = {"none": "none", "lora": "lora_only", "all": "all"}
 
 
-def write(folder: Path, source: Source) -> list[dict]:
+def write(folder: Path, policy: Policy) -> list[dict]:
     """Writes <agent>/adapter_config.json and adapter_model.safetensors, and policy.py.
 
     Returns each agent's {file, sha256}.
@@ -29,24 +30,23 @@ def write(folder: Path, source: Source) -> list[dict]:
     Raises:
       ConfigError: the run has no adapters, or not yet.
     """
-    if "adapters" not in source.team.actor.scheme.banks:
-        name = source.config.sharing["name"]
-        if source.phase == len(source.config.phase_ends) - 1:
+    if "adapters" not in policy.team.actor.scheme.banks:
+        if policy.phase == policy.config.phase_names[-1]:
             raise ConfigError(
                 f"format=adapters needs a run with adapters as ps_lora makes them, and "
-                f"sharing={name} has none; choose another format."
+                f"sharing={policy.sharing} has none; choose another format."
             )
         raise ConfigError(
-            f"step={source.step} lies in the pretraining of {source.out}, which has no adapters "
+            f"step={policy.step} lies in the pretraining of {policy.out}, which has no adapters "
             "yet; give a later step, or another format."
         )
     copy_reader(folder)
     agents = []
-    for i, stem in enumerate(file_stems(source)):
+    for i, stem in enumerate(file_stems(policy)):
         (folder / stem).mkdir()
-        adapter = jax.tree.map(np.asarray, entry_of(source.banks["adapters"], i))
+        adapter = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], i))
         stored = store(folder / stem, ADAPTER_MODEL, tensors(adapter))
-        config = configuration(source, i, adapter, stored["sha256"])
+        config = configuration(policy, i, adapter, stored["sha256"])
         (folder / stem / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         agents.append({**stored, "file": f"{stem}/{ADAPTER_MODEL}"})
     return agents
@@ -61,9 +61,9 @@ def tensors(adapter: dict) -> dict[str, np.ndarray]:
     }
 
 
-def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dict:
+def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dict:
     """adapter_config.json in PEFT's words; what PEFT has no word for is under `lorasa_jax`."""
-    spec = source.config.lora_spec()
+    spec = policy.config.lora_spec()
     low_rank = [layer for layer, parts in adapter.items() if "a" in parts]
     ranks = {layer: spec.rank_of(layer_of(layer)) for layer in low_rank}
     # Rounded: alpha is kept as alpha / rank.
@@ -71,12 +71,12 @@ def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dic
         layer: round(spec.scaling(layer_of(layer)) * rank, 9) for layer, rank in ranks.items()
     }
     alpha = float(spec.rank if spec.alpha is None else spec.alpha)
-    backbone = source.team.actor.scheme.banks["net"].index[agent]
-    net = {**entry_of(source.banks["net"], backbone), **normaliser(source)}
+    backbone = policy.team.actor.scheme.banks["net"].index[agent]
+    net = {**entry_of(policy.banks["net"], backbone), **normaliser(policy)}
     return {
         "peft_type": "LORA",
         "task_type": None,
-        "base_model_name_or_path": backbone_run(source),
+        "base_model_name_or_path": backbone_run(policy),
         "r": spec.rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
@@ -88,7 +88,7 @@ def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dic
         "inference_mode": True,
         "use_rslora": False,
         "lorasa_jax": {
-            "agent": source.team.env.agents[agent],
+            "agent": policy.team.env.agents[agent],
             "full_modules": [layer for layer, parts in adapter.items() if "full" in parts],
             "norms": spec.norms,
             "backbone": backbone,
@@ -98,13 +98,13 @@ def configuration(source: Source, agent: int, adapter: dict, sha256: str) -> dic
     }
 
 
-def backbone_run(source: Source) -> str:
+def backbone_run(policy: Policy) -> str:
     """RUN@STEP of the checkpoint whose weights the adapters are for."""
-    if source.config.init_from is not None:
-        return source.config.init_from
+    if policy.config.init_from is not None:
+        return policy.config.init_from
     pretraining = [
         row["env_steps"]
-        for row in reporting.read_metrics(Path(source.out))
+        for row in reporting.read_metrics(Path(policy.out))
         if row["phase"] == "pretrain"
     ]
-    return f"{source.out}@{max(pretraining, default=source.config.switch_at)}"
+    return f"{policy.out}@{max(pretraining, default=policy.config.switch_at)}"

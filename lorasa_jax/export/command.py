@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
 from lorasa_jax.export.policy import CARD
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.values import listed, pairs, whole
 
 
@@ -33,9 +34,9 @@ class Options:
 
 
 class Format(NamedTuple):
-    """write(folder, source) -> a dictionary an agent; use: how to call what it wrote."""
+    """write(folder, policy) -> a dictionary an agent; use: how to call what it wrote."""
 
-    write: Callable[[Path, source.Source], list[dict]]
+    write: Callable[[Path, Policy], list[dict]]
     use: str
 
 
@@ -74,11 +75,11 @@ def export(options: Options) -> Path:
     return folder
 
 
-def save(found: source.Source, kind: str, folder: Path) -> None:
+def save(policy: Policy, kind: str, folder: Path) -> None:
     """Writes a policy in format `kind` into a new folder, whole or not at all."""
     with whole_folder(folder) as part:
-        agents = FORMATS[kind].write(part, found)
-        card = source.card(found, agents, kind, FORMATS[kind].use)
+        agents = FORMATS[kind].write(part, policy)
+        card = source.card(policy, agents, kind, FORMATS[kind].use)
         (part / CARD).write_text(json.dumps(card, indent=2) + "\n")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from lorasa_jax.export.policy import NORMALISE, OBSERVATION_CLIP
-from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, named, package
+from lorasa_jax.export.source import agent_trees, file_stems, has_masks, named, package
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.policy.networks import EPSILON, HEAD
 
 # The oldest ones that know LayerNormalization, so that old runtimes load the files.
@@ -17,13 +18,13 @@ USE = (
 )
 
 
-def write(folder: Path, source: Source) -> list[dict]:
+def write(folder: Path, policy: Policy) -> list[dict]:
     """Writes <agent>.onnx; returns each agent's {file}."""
     onnx = package("onnx", "onnx")
     agents = []
-    for stem, tree in zip(file_stems(source), agent_trees(source), strict=True):
+    for stem, tree in zip(file_stems(policy), agent_trees(policy), strict=True):
         file = f"{stem}.onnx"
-        (folder / file).write_bytes(model(onnx, source, named(tree)).SerializeToString())
+        (folder / file).write_bytes(model(onnx, policy, named(tree)).SerializeToString())
         agents.append({"file": file})
     return agents
 
@@ -63,9 +64,9 @@ class Graph:
         return self.op("LayerNormalization", x, *affine, axis=-1, epsilon=EPSILON)
 
 
-def model(onnx, source: Source, weights: dict[str, np.ndarray]):
+def model(onnx, policy: Policy, weights: dict[str, np.ndarray]):
     """The ONNX model of one agent: obs, carry, first[, legal] -> action, outputs, next_carry."""
-    team, masks = source.team, has_masks(source)
+    team, masks = policy.team, has_masks(policy)
     network, distribution = team.actor.network, team.distribution
     graph = Graph(onnx, weights)
     outputs = _network(graph, network)

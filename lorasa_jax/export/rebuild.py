@@ -1,52 +1,52 @@
-"""A safetensors export as a team again, so that it can play like a run's policy."""
+"""A safetensors export as a policy with a team again, so that it plays as a run's does."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax import envs
 from lorasa_jax.config import plugins
-from lorasa_jax.envs.normalise import EPSILON, Moments, nothing_seen, showing
+from lorasa_jax.envs.normalise import EPSILON, Moments, Observed, nothing_seen
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.export.policy import NORMALISE, Policy, load
+from lorasa_jax.export import policy as reader
+from lorasa_jax.export.policy import NORMALISE
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.sharing import nps
 
 
-class Rebuilt(NamedTuple):
-    """A team without critic and optimisers; weights and axes are as a scheme's `weights`."""
-
-    card: dict[str, Any]
-    team: Team
-    weights: dict[str, Any]
-    axes: dict[str, Any]
-
-
-def rebuild(folder: str | Path) -> Rebuilt:
-    """The team that a safetensors export holds.
+def rebuild(folder: str | Path) -> Policy:
+    """The policy that a safetensors export holds; its team has no critic and no optimisers.
 
     Raises:
       ConfigError: the folder holds none, or its environment is not what it was.
     """
     try:
-        policy = load(folder)
+        exported = reader.load(folder)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    card = policy.card
+    card, made = exported.card, exported.card["run"]
     team = _team(folder, card)
-    weights, axes = _stacked(policy)
-    if NORMALISE in weights:
-        seen, _ = weights.pop(NORMALISE), axes.pop(NORMALISE)
-        variance = 1.0 / jnp.square(seen["scale"]) - EPSILON
-        statistics = nothing_seen(team.env)._replace(
-            obs=Moments(jnp.ones(()), seen["mean"], variance)
-        )
-        team = team._replace(env=showing(team.env, statistics))
-    return Rebuilt(card, team, weights, axes)
+    weights, axes = _stacked(exported.weights)
+    scaling, _ = weights.pop(NORMALISE, None), axes.pop(NORMALISE, None)
+    return Policy(
+        out=str(folder), env_name=card["env"]["name"], algo=made["algo"],
+        sharing=made["sharing"]["name"], phase=made["phase"], seed=made["seed"], step=made["step"],
+        team=team, weights=(weights, axes), statistics=_statistics(team.env, scaling),
+    )  # fmt: skip
+
+
+def _statistics(env, scaling) -> Observed | None:
+    """The running statistics behind an export's {`mean`, `scale`} of observations."""
+    if scaling is None:
+        return None
+    variance = 1.0 / jnp.square(scaling["scale"]) - EPSILON
+    moments = Moments(jnp.ones(()), scaling["mean"], variance)
+    return nothing_seen(env)._replace(obs=moments)
 
 
 def _team(folder, card):
@@ -74,12 +74,12 @@ def _team(folder, card):
     return Team(env, distribution, role, None)
 
 
-def _stacked(policy: Policy):
+def _stacked(agents: tuple[reader.Weights, ...]):
     """(weights, axes): what is equal for all agents is shared, as it was in training."""
     weights: dict[str, Any] = {}
     axes: dict[str, Any] = {}
-    for name in policy.weights[0]:
-        found = [tensors[name] for tensors in policy.weights]
+    for name in agents[0]:
+        found = [tensors[name] for tensors in agents]
         shared = all(np.array_equal(found[0], other) for other in found[1:])
         value = jnp.asarray(found[0] if shared else np.stack(found))
         layer, _, part = name.partition(".")

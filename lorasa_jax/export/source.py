@@ -3,42 +3,23 @@
 import importlib
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 import lorasa_jax
-from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import EPSILON as VARIANCE_EPSILON
-from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import FORMAT_VERSION, NORMALISE
-from lorasa_jax.learn.team import Team
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import EPSILON, HEAD
 from lorasa_jax.training import runs
 from lorasa_jax.training.reporting import SUMMARY
-from lorasa_jax.values import listed
 
 
-class Source(NamedTuple):
-    """One of a run's policies: banks are the actor's, of one seed; step is in environment steps.
-
-    seen: the statistics by which it sees observations normalised, if any.
-    """
-
-    out: str
-    config: Config
-    team: Team
-    banks: dict[str, Any]
-    phase: int
-    seed: int
-    step: int
-    seen: Observed | None = None
-
-
-def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
+def read(out: str, step: int | None = None, seed: int | None = None) -> Policy:
     """The policy of `seed` in the run `out`, at its end or at the checkpoint of `step`.
 
     Raises:
@@ -51,24 +32,15 @@ def read(out: str, step: int | None = None, seed: int | None = None) -> Source:
             f"out={out} is unfinished, at step {run.env_steps} of {config.total_steps}; let it "
             f"finish, or give step={run.env_steps}."
         )
-    seeds = listed(map(str, config.seeds))
-    if seed is None and config.num_seeds > 1:
-        raise ConfigError(
-            f"out={out} holds a policy for each of the seeds {seeds}; add policy=SEED."
-        )
-    seed = config.seed if seed is None else seed
-    if seed not in config.seeds:
-        raise ConfigError(f"policy={seed} is not a seed of this run; choose from {seeds}.")
-    banks, seen = run.actor_banks(seed), run.seen(seed)
-    return Source(out, config, run.team, banks, run.phase, seed, run.env_steps, seen)
+    return run.policy(runs.chosen_seed(out, config.seeds, seed, "policy"))
 
 
-def agent_trees(source: Source) -> list[dict]:
+def agent_trees(policy: Policy) -> list[dict]:
     """Every agent's merged weights (paper, Algorithm 3), as numpy trees of the network.
 
     With them what is done to observations first, if anything, see `normaliser`.
     """
-    weights, axes = source.team.actor.scheme.weights(source.banks)
+    weights, axes = policy.weights
     weights = jax.tree.map(np.asarray, weights)
 
     def of(agent):
@@ -78,16 +50,16 @@ def agent_trees(source: Source) -> list[dict]:
             weights,
             is_leaf=lambda axis: axis is None,
         )
-        return {**own, **normaliser(source)}
+        return {**own, **normaliser(policy)}
 
-    return [of(agent) for agent in range(source.team.env.num_agents)]
+    return [of(agent) for agent in range(policy.team.env.num_agents)]
 
 
-def normaliser(source: Source) -> dict[str, dict[str, np.ndarray]]:
+def normaliser(policy: Policy) -> dict[str, dict[str, np.ndarray]]:
     """What turns an observation into what the network sees: clip((x - mean) * scale)."""
-    if source.seen is None:
+    if policy.statistics is None:
         return {}
-    mean, variance = (np.asarray(x) for x in source.seen.obs[1:])
+    mean, variance = (np.asarray(x) for x in policy.statistics.obs[1:])
     return {NORMALISE: {"mean": mean, "scale": 1.0 / np.sqrt(variance + VARIANCE_EPSILON)}}
 
 
@@ -102,25 +74,25 @@ def named(tree: dict) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(x, np.float32) for name, x in sorted(found.items())}
 
 
-def file_stems(source: Source) -> list[str]:
+def file_stems(policy: Policy) -> list[str]:
     """A file's name for every agent."""
-    return [re.sub(r"[^\w.-]", "_", agent) for agent in source.team.env.agents]
+    return [re.sub(r"[^\w.-]", "_", agent) for agent in policy.team.env.agents]
 
 
-def has_masks(source: Source) -> bool:
+def has_masks(policy: Policy) -> bool:
     """Whether the best action depends on which ones are legal."""
-    return isinstance(source.team.distribution, Categorical)
+    return isinstance(policy.team.distribution, Categorical)
 
 
-def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, Any]:
+def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, Any]:
     """policy.json: all that a reader must know who has nothing but the folder.
 
     agents: a dictionary a file; kind: the format; use: how its files are called.
     """
-    config, team = source.config, source.team
+    config, team = policy.config, policy.team
     network, distribution = team.actor.network, team.distribution
     heads = {out: f"{HEAD}_{out}" if i else HEAD for i, out in enumerate(network.heads)}
-    action = {"kind": "discrete", "n": distribution.n} if has_masks(source) else {
+    action = {"kind": "discrete", "n": distribution.n} if has_masks(policy) else {
         "kind": "continuous", "size": distribution.size, "log_std": distribution.log_std,
         "std_min": distribution.std_min,
     }  # fmt: skip
@@ -146,14 +118,14 @@ def card(source: Source, agents: list[dict], kind: str, use: str) -> dict[str, A
             "heads": heads,
             "vectors": list(network.vectors),
         },
-        "parameters": {name: list(x.shape) for name, x in named(agent_trees(source)[0]).items()},
+        "parameters": {name: list(x.shape) for name, x in named(agent_trees(policy)[0]).items()},
         "run": {
-            "out": source.out,
-            "algo": config.algo.name,
+            "out": policy.out,
+            "algo": policy.algo,
             "sharing": config.sharing,
-            "phase": config.phase_names[source.phase],
-            "seed": source.seed,
-            "step": source.step,
+            "phase": policy.phase,
+            "seed": policy.seed,
+            "step": policy.step,
         },
     }
 

@@ -8,7 +8,8 @@ from jax import export as jax_export
 
 from lorasa_jax.envs.normalise import normalised
 from lorasa_jax.export.policy import NORMALISE
-from lorasa_jax.export.source import Source, agent_trees, file_stems, has_masks, package
+from lorasa_jax.export.source import agent_trees, file_stems, has_masks, package
+from lorasa_jax.learn.finished import Policy
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 USE = (
@@ -18,27 +19,27 @@ USE = (
 )
 
 
-def write(folder: Path, source: Source) -> list[dict]:
+def write(folder: Path, policy: Policy) -> list[dict]:
     """Writes <agent>.stablehlo; returns each agent's {file}."""
     package("flatbuffers", "stablehlo")
     agents = []
-    for stem, tree in zip(file_stems(source), agent_trees(source), strict=True):
+    for stem, tree in zip(file_stems(policy), agent_trees(policy), strict=True):
         file = f"{stem}.stablehlo"
-        (folder / file).write_bytes(bytes(exported(source, tree).serialize()))
+        (folder / file).write_bytes(bytes(exported(policy, tree).serialize()))
         agents.append({"file": file})
     return agents
 
 
-def exported(source: Source, tree: dict) -> jax_export.Exported:
+def exported(policy: Policy, tree: dict) -> jax_export.Exported:
     """(carry, obs, first[, legal]) -> (carry, {action, and the network's outputs}) of one agent.
 
     The leading axis of all is a batch of any size; the weights are constants of the function.
     """
-    network, distribution = source.team.actor.network, source.team.distribution
+    network, distribution = policy.team.actor.network, policy.team.distribution
     tree = {name: value for name, value in tree.items() if name != NORMALISE}
 
     def step(carry, obs, first, legal=None):
-        obs = obs if source.seen is None else normalised(source.seen.obs, obs)
+        obs = obs if policy.statistics is None else normalised(policy.statistics.obs, obs)
         carry, outputs = network.apply({"params": tree}, carry, obs[None], first[None])
         outputs = {name: x[0] for name, x in outputs.items()}
         action = distribution.to_env(distribution.mode(outputs, legal))
@@ -48,9 +49,9 @@ def exported(source: Source, tree: dict) -> jax_export.Exported:
     shape = jax.ShapeDtypeStruct
     arguments = [
         shape((batch, network.carry_size), jnp.float32),
-        shape((batch, source.team.env.observation_size), jnp.float32),
+        shape((batch, policy.team.env.observation_size), jnp.float32),
         shape((batch,), jnp.bool_),
     ]
-    if has_masks(source):
+    if has_masks(policy):
         arguments.append(shape((batch, distribution.n), jnp.bool_))
     return jax_export.export(jax.jit(step), platforms=PLATFORMS)(*arguments)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from matplotlib.colors import to_hex
 
+import lorasa_jax
 from lorasa_jax import evaluate
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
@@ -20,6 +21,7 @@ from lorasa_jax.analysis.observations import collect
 from lorasa_jax.config import Config
 from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.training import reporting, runs
@@ -104,17 +106,18 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
     summary, config = runs.summary(out), runs.configured(out)
     rows = metrics(out, config)
     policy = config.seeds[0] if policy is None else policy
-    found = evaluate.subject(evaluate.Options(str(out), policy=policy))
-    team, agents = found.team_of(policy), list(found.team.env.agents)
+    loaded = lorasa_jax.load(str(out), seed=policy)
+    team, agents = loaded.seeing_team, list(loaded.env().agents)
     length = min(LENGTH, team.env.max_steps)
     say(f"{name}: comparing {len(agents)} agents on {length * ENVS:,} joint observations")
-    banks = found.banks(policy)
-    seen = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(jax.random.key(0), banks)
+    seen = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(
+        jax.random.key(0), loaded.banks
+    )
     matrix = np.asarray(seen.distances)
     shown = None
     if hasattr(team.env, "replay"):
         say(f"{name}: playing an episode")
-        shown = replay(found)
+        shown = replay(loaded)
     return Story(
         name=name,
         out=str(out),
@@ -123,7 +126,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         curves=learning(rows, config.seeds),
         switched_at=reporting.switched_at(rows, config),
         policy=policy,
-        step=found.step,
+        step=loaded.step,
         agents=agents,
         colours=colours(shown, len(agents)),
         observations=length * ENVS,
@@ -203,12 +206,12 @@ def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
-def replay(found: evaluate.Subject) -> str:
-    """The page of one greedy episode of a subject's first policy."""
-    states, rewards = evaluate.episode(found)
+def replay(policy: Policy) -> str:
+    """The page of one greedy episode of a policy."""
+    states, rewards = evaluate.episode(policy)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.html"
-        found.team.env.replay(states, rewards, path, title=evaluate.title(found))
+        policy.env().replay(states, rewards, path, title=evaluate.title(policy))
         return path.read_text(encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
-"""Runs on disk, read back: configuration, teams and the state at a checkpoint."""
+"""Runs on disk, read back: configuration, teams, and state and policies at a checkpoint."""
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from omegaconf import OmegaConf
 from lorasa_jax import config as configuration
 from lorasa_jax import sharing
 from lorasa_jax.config import Config
-from lorasa_jax.envs.normalise import Observed, showing
+from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn.finished import Policy
+from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Team
 from lorasa_jax.sharing import clustering
 from lorasa_jax.training import clusters, phases
@@ -30,30 +33,54 @@ _ANEW = "delete it and give the run's command again, which writes it anew."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run at one of its checkpoints; env_steps are joint steps of one seed.
+    """A run at one of its checkpoints, all seeds together; env_steps are joint steps of one seed.
 
-    team's environment shows observations as they are, `team_of` a seed's as its policy sees them.
+    Whoever looks at what was learned takes `policy`; training goes on from `progress`.
     """
 
+    out: str
     config: Config
     team: Team
     phase: int
     progress: Progress
     env_steps: int
 
-    def actor_banks(self, seed: int) -> dict[str, Any]:
-        """The actor's banks of one of the run's seeds; `team.actor.scheme.weights` takes them."""
-        row = self.config.seeds.index(seed)
-        return jax.tree.map(lambda x: x[row], self.progress.state.actor.banks)
+    def policy(self, seed: int) -> Policy:
+        """The policy of one of the run's seeds."""
+        banks, statistics = self._of(seed, phases.finished(self.progress))
+        return policy_of(
+            self.config, self.team, self.phase, banks, seed=seed, step=self.env_steps,
+            out=self.out, statistics=statistics, state=lambda: self.state(seed),
+        )  # fmt: skip
 
-    def seen(self, seed: int) -> Observed | None:
-        """The statistics by which a seed's policy sees observations, if they are normalised."""
-        row = self.config.seeds.index(seed)
-        return jax.tree.map(lambda x: x[row], self.progress.state.observed)
+    def state(self, seed: int) -> TrainState:
+        """The whole training state of one of the run's seeds."""
+        return self._of(seed, self.progress.state)
 
-    def team_of(self, seed: int) -> Team:
-        """The team in an environment that shows what a seed's policy is to see."""
-        return self.team._replace(env=showing(self.team.env, self.seen(seed)))
+    def _of(self, seed, tree):
+        row = self.config.seeds.index(seed)
+        return jax.tree.map(lambda x: x[row], tree)
+
+
+def policy_of(
+    config: Config,
+    team: Team,
+    phase: int,
+    banks: dict[str, Any],
+    *,
+    seed: int,
+    step: int,
+    out: str = "",
+    statistics: Observed | None = None,
+    state: Callable[[], TrainState] | None = None,
+) -> Policy:
+    """The policy that an actor's banks of one seed make of `team` in phase number `phase`."""
+    return Policy(
+        out=out, env_name=config.env["name"], algo=config.algo.name,
+        sharing=config.sharing["name"], phase=config.phase_names[phase], seed=seed, step=step,
+        team=team, weights=team.actor.scheme.weights(banks), statistics=statistics, config=config,
+        banks=banks, state=state,
+    )  # fmt: skip
 
 
 def pretrained(config: Config) -> Checkpoint:
@@ -153,23 +180,42 @@ def _reached(out, config):
     return max((int(name) for name in names if name.isdigit()), default=0) * config.batch
 
 
-def require_adapters(checkpoint: Checkpoint, out: str | Path) -> None:
-    """Refuses a checkpoint, of the run in `out`, whose policies have no adapters (yet).
+def chosen_seed(
+    out: str | Path, seeds: tuple[int, ...], seed: int | None, key: str = "seed"
+) -> int:
+    """The seed among those of `out` that is asked for under the name of `key`, else the only one.
+
+    Raises:
+      ConfigError: it is not one of them, or there are several and none is asked for.
+    """
+    names = listed(map(str, seeds))
+    if seed is None and len(seeds) > 1:
+        raise ConfigError(
+            f"out={out} holds a policy for each of the seeds {names}; add {key}=SEED."
+        )
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise ConfigError(f"{key}={seed} is not a seed of this run; choose from {names}.")
+    return seed
+
+
+def require_adapters(policy: Policy) -> None:
+    """Refuses a run's policy that has no adapters (yet).
 
     Raises:
       ConfigError: the way of sharing has no LoRA phase, or the switch was still to come.
     """
-    config = checkpoint.config
-    if checkpoint.team.actor.scheme.adapts:
+    config, out = policy.config, policy.out
+    if policy.team.actor.scheme.adapts:
         return
-    if checkpoint.phase == len(config.phase_ends) - 1:
+    if policy.phase == config.phase_names[-1]:
         raise ConfigError(
-            f"{out} has no LoRA phase (sharing={config.sharing['name']}); give a run of ps_lora "
-            "or seps_lora."
+            f"{out} has no LoRA phase (sharing={policy.sharing}); give a run of ps_lora or "
+            "seps_lora."
         )
     raise ConfigError(
-        f"{out} has no adapters yet at step {checkpoint.env_steps:,}; give a step after the "
-        f"switch, which comes at {config.switch_at:,} at the latest."
+        f"{out} has no adapters yet at step {policy.step:,}; give a step after the switch, which "
+        f"comes at {config.switch_at:,} at the latest."
     )
 
 
@@ -179,7 +225,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
     Raises:
       ConfigError: there is no run, no such checkpoint, or it cannot be read.
     """
-    out = Path(out)
+    given, out = str(out), Path(out)
     config = configured(out)
     folder = out / "checkpoints"
     if not folder.is_dir():
@@ -205,7 +251,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
             f"the checkpoint of update {update} in {folder} cannot be read by this version "
             f"({type(error).__name__}); run it again or give another step."
         ) from error
-    return Checkpoint(config, teams[phase], phase, progress, update * config.batch)
+    return Checkpoint(given, config, teams[phase], phase, progress, update * config.batch)
 
 
 def _read_through(folder: Path) -> None:

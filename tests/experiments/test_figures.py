@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lorasa_jax
 from experiments import (
     cells,
     figure_2,
@@ -282,8 +283,7 @@ def test_figure_8_follows_the_caption(lora):
     arguments = [f"run={lora}"]
     figure_8.main(arguments)
     rows = same_command("figure_8", arguments)["figure_8"]
-    run = runs.load(lora)
-    net = weights.matrices(run.actor_banks(1)["net"])
+    net = weights.matrices(lorasa_jax.load(lora, seed=1).banks["net"])
     flat = np.abs(np.concatenate([np.ravel(np.asarray(x, float)) for x in net.values()]))
     own = [r for r in rows if (r["seed"], r["weights"], r["scale"]) == ("1", "shared", "own")]
     assert [float(row["threshold"]) for row in own] == pytest.approx(
@@ -348,8 +348,8 @@ def test_tables_10_to_13_add_up(robot):
 
 def test_specialisation_exchanges_adapters(lora, monkeypatch):
     """Returns tell which weights played: here a return is a sum over the agents' own weights."""
-    run = runs.load(lora)
-    agents = np.arange(run.team.env.num_agents)
+    policy = lorasa_jax.load(lora, seed=1)
+    agents = np.arange(policy.env().num_agents)
 
     def fingerprints(key, team, actor_weights, *, episodes):
         kernel = actor_weights[0]["linear_2"]["kernel"].sum((1, 2))
@@ -360,7 +360,7 @@ def test_specialisation_exchanges_adapters(lora, monkeypatch):
     arguments = [f"run={lora}", "episodes=2", "exchanges=100"]
     specialisation.main(arguments)
     rows = same_command("specialisation", arguments)["specialisation"]
-    scheme, banks = run.team.actor.scheme, run.actor_banks(1)
+    scheme, banks = policy.team.actor.scheme, policy.banks
     merged, shared = (
         np.asarray(function(scheme, banks)["linear_2"]["kernel"], float).sum((1, 2))
         for function in (weights.merged, weights.backbone)

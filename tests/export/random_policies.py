@@ -4,14 +4,14 @@ import jax
 import numpy as np
 
 from lorasa_jax import config as configuration
-from lorasa_jax.export.source import Source
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.networks import parameters
-from lorasa_jax.training import phases
+from lorasa_jax.training import phases, runs
 
 
-def random_source(*overrides: str, phase: int = -1, seed: int = 0) -> Source:
-    """A policy of that configuration, as if a run had just finished `phase`."""
+def random_policy(*overrides: str, phase: int = -1, seed: int = 0, banks=None) -> Policy:
+    """A policy of that configuration, or of given banks, as if a run had just finished `phase`."""
     config = configuration.load([*overrides, "network.hidden=8", f"seed={seed}"])
     teams = phases.build_teams(config, config.sharing.get("clusters"))
     role = teams[phase].actor
@@ -20,19 +20,20 @@ def random_source(*overrides: str, phase: int = -1, seed: int = 0) -> Source:
         return role.scheme.init(key, lambda key: parameters(role.network, key, role.features))
 
     rng = np.random.default_rng(seed)
-    banks = jax.tree.map(
+    banks = banks or jax.tree.map(
         lambda x: rng.normal(0.0, 0.5, x.shape).astype(np.float32),
         jax.eval_shape(init, jax.random.key(0)),
     )
-    return Source("runs/none", config, teams[phase], banks, phase % len(teams), seed, 16)
+    phase %= len(teams)
+    return runs.policy_of(config, teams[phase], phase, banks, seed=seed, step=16, out="runs/none")
 
 
 class Steps:
     """A few steps of three environments, two of which begin another episode on the way."""
 
-    def __init__(self, source: Source, time: int = 4, envs: int = 3):
+    def __init__(self, policy: Policy, time: int = 4, envs: int = 3):
         rng = np.random.default_rng(1)
-        env = source.team.env
+        env = policy.team.env
         shape = (time, envs, env.num_agents)
         self.obs = rng.normal(0.5, 2.0, (*shape, env.observation_size)).astype(np.float32)
         self.first = np.zeros((time, envs), bool)
@@ -40,16 +41,16 @@ class Steps:
         width = getattr(env.action_space, "n", None) or env.action_space.size
         self.legal = rng.random((*shape, width)) < 0.6
         self.legal[..., -1] = True
-        size = source.team.actor.network.carry_size
+        size = policy.team.actor.network.carry_size
         self.carry = rng.normal(size=(envs, env.num_agents, size)).astype(np.float32)
 
     def __len__(self):
         return len(self.obs)
 
 
-def trained_forward(source: Source, steps: Steps) -> dict[str, np.ndarray]:
+def trained_forward(policy: Policy, steps: Steps) -> dict[str, np.ndarray]:
     """What training computes over all steps: outputs and action [time, ...], and the last carry."""
-    team = source.team
+    team = policy.team
 
     @jax.jit
     def run(banks):
@@ -60,7 +61,7 @@ def trained_forward(source: Source, steps: Steps) -> dict[str, np.ndarray]:
         action = team.distribution.to_env(team.distribution.mode(outputs, steps.legal))
         return {"carry": carry, "action": action, **outputs}
 
-    return jax.tree.map(np.asarray, run(source.banks))
+    return jax.tree.map(np.asarray, run(policy.banks))
 
 
 def assert_close(found: dict, wanted: dict, tolerance: float = 1e-5) -> None:

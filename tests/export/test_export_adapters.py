@@ -5,11 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from random_policies import Steps, assert_close, random_source, trained_forward
+from random_policies import Steps, assert_close, random_policy, trained_forward
 from safetensors.numpy import load_file
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.export import policy
+from lorasa_jax.export import policy as reader
 from lorasa_jax.export.command import save
 from lorasa_jax.export.source import agent_trees, named
 from lorasa_jax.sharing import entry_of
@@ -26,54 +26,54 @@ GROUPED = [
 ]  # fmt: skip
 
 
-def backbone(source, agent):
+def backbone(policy, agent):
     """The frozen network under an agent, by names."""
-    index = source.team.actor.scheme.banks["net"].index[agent]
-    return named(entry_of(source.banks["net"], index))
+    index = policy.team.actor.scheme.banks["net"].index[agent]
+    return named(entry_of(policy.banks["net"], index))
 
 
 @pytest.fixture(scope="module", params=[RICH, GROUPED], ids=["rich", "grouped"])
 def made(request, tmp_path_factory):
-    source = random_source(*request.param)
+    policy = random_policy(*request.param)
     folder = tmp_path_factory.mktemp("adapters") / "all"
-    save(source, "adapters", folder)
-    return source, folder
+    save(policy, "adapters", folder)
+    return policy, folder
 
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory):
-    source = random_source(*RICH)
+    policy = random_policy(*RICH)
     folder = tmp_path_factory.mktemp("rich") / "all"
-    save(source, "adapters", folder)
-    return source, folder
+    save(policy, "adapters", folder)
+    return policy, folder
 
 
 def test_adapters_come_back_bit_for_bit(made):
-    source, folder = made
-    for agent, name in enumerate(source.team.env.agents):
-        wanted = jax.tree.map(np.asarray, entry_of(source.banks["adapters"], agent))
-        _, found = policy.read_adapter(folder / name)
+    policy, folder = made
+    for agent, name in enumerate(policy.team.env.agents):
+        wanted = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], agent))
+        _, found = reader.read_adapter(folder / name)
         assert jax.tree.structure(found) == jax.tree.structure(wanted)
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
 def test_on_its_backbone_an_adapter_gives_the_merged_weights(made):
-    source, folder = made
-    for agent, tree in enumerate(agent_trees(source)):
-        name = source.team.env.agents[agent]
-        found = policy.load_adapters(folder / name, backbone(source, agent))
+    policy, folder = made
+    for agent, tree in enumerate(agent_trees(policy)):
+        name = policy.team.env.agents[agent]
+        found = reader.load_adapters(folder / name, backbone(policy, agent))
         assert_close(found, named(tree), tolerance=1e-6)
 
 
 def test_a_backbones_export_with_adapters_acts_as_training_does(made, tmp_path):
     """The way of a user: export the pretrained checkpoint, load it, put the adapters on."""
-    source, folder = made
-    overrides = RICH if source.team.env.num_agents == 2 else GROUPED
-    pretrained = random_source(*overrides, phase=0)._replace(banks={"net": source.banks["net"]})
+    policy, folder = made
+    overrides = RICH if policy.team.env.num_agents == 2 else GROUPED
+    pretrained = random_policy(*overrides, phase=0, banks={"net": policy.banks["net"]})
     save(pretrained, "safetensors", tmp_path / "backbone")
-    steps = Steps(source)
-    wanted = trained_forward(source, steps)
-    found = policy.with_adapters(policy.load(tmp_path / "backbone"), folder)
+    steps = Steps(policy)
+    wanted = trained_forward(policy, steps)
+    found = reader.with_adapters(reader.load(tmp_path / "backbone"), folder)
     carry = steps.carry
     for i in range(len(steps)):
         carry, action = found.act(steps.obs[i], carry, steps.first[i], steps.legal[i])
@@ -82,11 +82,11 @@ def test_a_backbones_export_with_adapters_acts_as_training_does(made, tmp_path):
 
 
 def test_the_configuration_speaks_pefts_words(rich):
-    source, folder = rich
+    policy, folder = rich
     config = json.loads((folder / "agent_1" / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA"
     assert (config["r"], config["lora_alpha"], config["bias"]) == (2, 3.0, "all")
-    assert config["base_model_name_or_path"] == f"runs/none@{source.config.switch_at}"
+    assert config["base_model_name_or_path"] == f"runs/none@{policy.config.switch_at}"
     assert sorted(config["target_modules"]) == [
         "gru_h_5", "gru_x_4", "linear_1", "linear_3", "linear_6",
     ]  # fmt: skip
@@ -98,12 +98,12 @@ def test_the_configuration_speaks_pefts_words(rich):
 
 def test_without_alpha_every_layer_is_scaled_by_one(tmp_path):
     """PEFT divides lora_alpha by the layer's rank, so that each rank needs its own alpha."""
-    source = random_source(
+    policy = random_policy(
         "env=specialisation_2", "sharing=ps_lora", "sharing.rank=2",
         "sharing.rank_pattern={gru_*:4}",
     )  # fmt: skip
-    save(source, "adapters", tmp_path / "all")
-    config, _ = policy.read_adapter(tmp_path / "all" / "agent_0")
+    save(policy, "adapters", tmp_path / "all")
+    config, _ = reader.read_adapter(tmp_path / "all" / "agent_0")
     assert (config["r"], config["lora_alpha"]) == (2, 2.0)
     assert config["rank_pattern"] == {"gru_h_5": 4, "gru_x_4": 4}
     assert config["alpha_pattern"] == {"gru_h_5": 4.0, "gru_x_4": 4.0}
@@ -111,9 +111,9 @@ def test_without_alpha_every_layer_is_scaled_by_one(tmp_path):
 
 def test_tensors_follow_pefts_convention(rich):
     """PyTorch's weight [out, in] becomes weight + lora_alpha / r lora_B lora_A."""
-    source, folder = rich
+    policy, folder = rich
     tensors = load_file(folder / "agent_0" / "adapter_model.safetensors")
-    merged, net = named(agent_trees(source)[0]), backbone(source, 0)
+    merged, net = named(agent_trees(policy)[0]), backbone(policy, 0)
     for layer, rank, alpha in (("linear_1", 2, 1.0), ("linear_3", 2, 3.0), ("gru_x_4", 4, 3.0)):
         a, b = (tensors[f"base_model.model.{layer}.lora_{x}.weight"] for x in "AB")
         assert a.shape == (rank, net[f"{layer}.kernel"].shape[0])
@@ -132,27 +132,27 @@ def test_tensors_follow_pefts_convention(rich):
 
 
 def test_another_backbone_is_refused_or_taken_on_demand(rich):
-    source, folder = rich
-    other = {name: x + np.float32(1.0) for name, x in backbone(source, 0).items()}
+    policy, folder = rich
+    other = {name: x + np.float32(1.0) for name, x in backbone(policy, 0).items()}
     with pytest.raises(ValueError, match="was trained on another backbone, runs/none@"):
-        policy.load_adapters(folder / "agent_0", other)
-    found = policy.load_adapters(folder / "agent_0", other, any_backbone=True)
-    wanted = named(agent_trees(source)[0])
+        reader.load_adapters(folder / "agent_0", other)
+    found = reader.load_adapters(folder / "agent_0", other, any_backbone=True)
+    wanted = named(agent_trees(policy)[0])
     for name, x in wanted.items():
         np.testing.assert_allclose(found[name], x + 1.0, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_of_another_architecture_are_refused(rich):
-    source, folder = rich
-    other = {name: x for name, x in backbone(source, 0).items() if not name.startswith("gru_x")}
+    policy, folder = rich
+    other = {name: x for name, x in backbone(policy, 0).items() if not name.startswith("gru_x")}
     with pytest.raises(ValueError, match=r"does not fit these weights: gru_x_4\.\w+ differs"):
-        policy.load_adapters(folder / "agent_0", other, any_backbone=True)
+        reader.load_adapters(folder / "agent_0", other, any_backbone=True)
 
 
 def test_adapters_for_another_team_are_refused(rich, tmp_path):
-    save(random_source("env=specialisation_4", "sharing=ps"), "safetensors", tmp_path / "four")
+    save(random_policy("env=specialisation_4", "sharing=ps"), "safetensors", tmp_path / "four")
     with pytest.raises(ValueError, match="for 2 agents, not 4"):
-        policy.with_adapters(policy.load(tmp_path / "four"), rich[1])
+        reader.with_adapters(reader.load(tmp_path / "four"), rich[1])
 
 
 @pytest.mark.parametrize(
@@ -164,24 +164,24 @@ def test_adapters_for_another_team_are_refused(rich, tmp_path):
     ],
 )
 def test_without_adapters_there_is_nothing_to_export(tmp_path, overrides, phase, told):
-    source = random_source("env=specialisation_2", *overrides, phase=phase)
+    policy = random_policy("env=specialisation_2", *overrides, phase=phase)
     with pytest.raises(ConfigError, match=told):
-        save(source, "adapters", tmp_path / "x")
+        save(policy, "adapters", tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 
 def test_damaged_adapters_are_refused(rich, tmp_path):
-    source, _ = rich
+    policy, _ = rich
     folder = tmp_path / "all"
-    save(source, "adapters", folder)
+    save(policy, "adapters", folder)
     model = folder / "agent_0" / "adapter_model.safetensors"
     whole = model.read_bytes()
     model.write_bytes(whole[:-8])
     with pytest.raises(ValueError, match="no whole safetensors file"):
-        policy.read_adapter(folder / "agent_0")
+        reader.read_adapter(folder / "agent_0")
     model.write_bytes(whole[:-1] + b"?")
     with pytest.raises(ValueError, match="has changed since it was exported"):
-        policy.read_adapter(folder / "agent_0")
+        reader.read_adapter(folder / "agent_0")
     (folder / "agent_0" / "adapter_config.json").write_text('{"r": 8}')
     with pytest.raises(ValueError, match="is not of lorasa_jax"):
-        policy.read_adapter(folder / "agent_0")
+        reader.read_adapter(folder / "agent_0")

@@ -82,7 +82,10 @@ def test_the_card_says_what_was_exported(run, exports):
     }
     for kind, card in cards.items():
         assert card["format"] == kind and card["use"]
-        assert card["env"] == {"name": "specialisation_2", "agent_ids": True, "standardise": False}
+        assert card["env"] == {
+            "name": "specialisation_2", "agent_ids": True, "standardise": False,
+            "normalise": "none",
+        }  # fmt: skip
         assert [agent["name"] for agent in card["agents"]] == ["agent_0", "agent_1"]
         assert all((exports / kind / agent["file"]).is_file() for agent in card["agents"])
         assert card["action"] == {"kind": "discrete", "n": 2}
@@ -190,7 +193,7 @@ def test_a_folder_in_use_or_out_of_reach_is_refused(run, exports, tmp_path, caps
 
 
 def test_an_export_that_fails_leaves_nothing(source, tmp_path, monkeypatch):
-    def full(folder, source):
+    def full(folder, policy):
         (folder / "half").write_text("x")
         raise OSError(28, "No space left on device")
 

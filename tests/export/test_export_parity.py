@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from random_policies import Steps, assert_close, random_source, trained_forward
+from random_policies import Steps, assert_close, random_policy, trained_forward
 
-from lorasa_jax.export import policy
+import lorasa_jax
+from lorasa_jax.export import policy as reader
 from lorasa_jax.export.command import save
 from lorasa_jax.export.source import agent_trees, has_masks, named
 
@@ -41,18 +42,18 @@ CASES = {
 
 
 class Case(NamedTuple):
-    source: object
+    policy: object
     steps: Steps
     wanted: dict
     folder: object
 
 
 def made(overrides, folder):
-    source = random_source(*overrides)
-    steps = Steps(source)
+    policy = random_policy(*overrides)
+    steps = Steps(policy)
     for kind in ("safetensors", "onnx", "stablehlo"):
-        save(source, kind, folder / kind)
-    return Case(source, steps, trained_forward(source, steps), folder)
+        save(policy, kind, folder / kind)
+    return Case(policy, steps, trained_forward(policy, steps), folder)
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
@@ -66,15 +67,27 @@ def masked(tmp_path_factory):
 
 
 def test_numpy_acts_as_training_does(case):
-    found, steps = policy.load(case.folder / "safetensors"), case.steps
+    found, steps = reader.load(case.folder / "safetensors"), case.steps
     carry, rows = steps.carry, []
     for obs, first, legal in zip(steps.obs, steps.first, steps.legal, strict=True):
         _, outputs = found.outputs(obs, carry, first)
         carry, action = found.act(obs, carry, first, legal)
         rows.append({"action": action, **outputs})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    assert stacked["action"].dtype == (np.int64 if has_masks(case.source) else np.float32)
+    assert stacked["action"].dtype == (np.int64 if has_masks(case.policy) else np.float32)
     assert_close({"carry": carry, **stacked}, case.wanted)
+
+
+def test_policies_read_back_act_as_training_does(case):
+    """The run's own policy and that of its safetensors export, step by step."""
+    steps = case.steps
+    for policy in (case.policy, lorasa_jax.load(case.folder / "safetensors")):
+        carry, actions = steps.carry, []
+        for obs, first, legal in zip(steps.obs, steps.first, steps.legal, strict=True):
+            carry, action = policy.act(obs, carry, first, legal)
+            actions.append(action)
+        found = {"carry": np.asarray(carry), "action": np.stack(actions)}
+        assert_close(found, {name: case.wanted[name] for name in found})
 
 
 def session(path):
@@ -104,11 +117,11 @@ def loaded(path, masks):
 
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
 def test_every_agents_function_acts_as_training_does(case, kind):
-    steps, agents = case.steps, case.source.team.env.agents
+    steps, agents = case.steps, case.policy.team.env.agents
     # Compiling is what takes time, and the last agent's weights are not the first one's.
     for agent, name in list(enumerate(agents))[-1 if kind == "stablehlo" else 0 :]:
         path = case.folder / kind / f"{name}.{kind}"
-        step = session(path) if kind == "onnx" else loaded(path, has_masks(case.source))
+        step = session(path) if kind == "onnx" else loaded(path, has_masks(case.policy))
         carry, rows = steps.carry[:, agent], []
         for i in range(len(steps)):
             carry, outputs = step(
@@ -131,7 +144,7 @@ def test_only_legal_actions_are_best(masked):
 
 
 def test_where_an_episode_begins_the_old_carry_counts_for_nothing(masked):
-    found, steps = policy.load(masked.folder / "safetensors"), masked.steps
+    found, steps = reader.load(masked.folder / "safetensors"), masked.steps
     begins = np.ones(3, bool)
     carry = found.initial_carry(3)
     assert carry.shape == steps.carry.shape and not carry.any()
@@ -142,7 +155,7 @@ def test_where_an_episode_begins_the_old_carry_counts_for_nothing(masked):
 
 
 def test_numpy_takes_any_leading_axes_and_refuses_other_shapes(masked):
-    found, steps = policy.load(masked.folder / "safetensors"), masked.steps
+    found, steps = reader.load(masked.folder / "safetensors"), masked.steps
     one = found.act(steps.obs[0, 0], steps.carry[0], steps.first[0, 0], steps.legal[0, 0])
     many = found.act(steps.obs[0], steps.carry, steps.first[0], steps.legal[0])
     np.testing.assert_allclose(one[0], many[0][0], rtol=1e-5)
@@ -160,8 +173,8 @@ def test_functions_take_any_batch_and_observations_far_from_zero(masked, batch, 
     x = (rng.normal(size=(batch, 2, 6)) + offset).astype(np.float32)
     carry = rng.normal(size=(batch, 2, 8)).astype(np.float32)
     first, legal = np.zeros(batch, bool), np.ones((batch, 2), bool)
-    wanted, outputs = policy.load(masked.folder / "safetensors").outputs(x, carry, first)
-    name = masked.source.team.env.agents[1]
+    wanted, outputs = reader.load(masked.folder / "safetensors").outputs(x, carry, first)
+    name = masked.policy.team.env.agents[1]
     for step in (
         session(masked.folder / "onnx" / f"{name}.onnx"),
         loaded(masked.folder / "stablehlo" / f"{name}.stablehlo", True),
@@ -180,11 +193,11 @@ def test_onnx_files_are_checked_and_old_enough_for_old_runtimes(case):
 
 
 def test_files_hold_every_agents_merged_weights(case):
-    found = policy.load(case.folder / "safetensors")
-    for weights, tree in zip(found.weights, agent_trees(case.source), strict=True):
+    found = reader.load(case.folder / "safetensors")
+    for weights, tree in zip(found.weights, agent_trees(case.policy), strict=True):
         for name, x in named(tree).items():
             np.testing.assert_array_equal(weights[name], x)
-    assert found.card["env"]["name"] == case.source.config.env["name"]
+    assert found.card["env"]["name"] == case.policy.config.env["name"]
 
 
 ALONE = """

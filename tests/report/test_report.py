@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lorasa_jax
 from lorasa_jax.analysis import activations, diversity, weights
 from lorasa_jax.analysis.distances import CATEGORICAL, GAUSSIAN
 from lorasa_jax.analysis.observations import collect
@@ -71,8 +72,9 @@ def test_the_switch_is_where_it_was(stories):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_behaviour_is_what_the_analyses_find(name, trained, stories):
-    told, checkpoint = stories[name], runs.load(trained[name])
-    team, banks = checkpoint.team, checkpoint.actor_banks(told.policy)
+    told = stories[name]
+    policy = lorasa_jax.load(trained[name], seed=told.policy)
+    team = policy.team
     length = min(story.LENGTH, team.env.max_steps)
     distance = GAUSSIAN["wasserstein_2"] if name == "ant" else CATEGORICAL["wasserstein"]
 
@@ -85,7 +87,7 @@ def test_behaviour_is_what_the_analyses_find(name, trained, stories):
             activations.activation_maps(team, acting, seen, own_ids=True),
         )
 
-    matrix, maps = analysed(banks)
+    matrix, maps = analysed(policy.banks)
     assert told.observations == length * story.ENVS and told.step == 60
     np.testing.assert_allclose(told.distances, matrix, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(told.snd, diversity.snd(np.array(told.distances)), rtol=1e-6)
@@ -98,9 +100,9 @@ def test_behaviour_is_what_the_analyses_find(name, trained, stories):
 
 @pytest.mark.parametrize("name", ["ant", "battle"])
 def test_norms_are_those_of_the_deltas(name, trained, stories):
-    told, checkpoint = stories[name], runs.load(trained[name])
-    banks = checkpoint.actor_banks(told.policy)
-    deltas = weights.matrices(weights.deltas(checkpoint.team.actor.scheme, banks))
+    told = stories[name]
+    policy = lorasa_jax.load(trained[name], seed=told.policy)
+    deltas = weights.matrices(weights.deltas(policy.team.actor.scheme, policy.banks))
     for column, layer in zip(np.array(told.norms).T, told.layers, strict=True):
         wanted = np.sqrt(np.square(np.asarray(deltas[layer], float)).sum((1, 2)))
         np.testing.assert_allclose(column, wanted, rtol=1e-5)
@@ -408,13 +410,12 @@ def test_a_damaged_checkpoint_is_refused(share, copy, capfd):
 
 
 def test_adapters_are_required(trained):
-    adapted = runs.load(trained["ant"])
-    assert runs.require_adapters(adapted, trained["ant"]) is None
-    before = runs.load(trained["ant"], 20)
+    assert runs.require_adapters(lorasa_jax.load(trained["ant"])) is None
+    before = lorasa_jax.load(trained["ant"], 20)
     with pytest.raises(runs.ConfigError, match=r"no adapters yet at step 20; .*switch"):
-        runs.require_adapters(before, trained["ant"])
+        runs.require_adapters(before)
     with pytest.raises(runs.ConfigError, match=r"has no LoRA phase \(sharing=ps\)"):
-        runs.require_adapters(runs.load(trained["shared"]), trained["shared"])
+        runs.require_adapters(lorasa_jax.load_all(trained["shared"])[0])
 
 
 # --- in a browser --------------------------------------------------------------------------
