@@ -71,7 +71,7 @@ def test_refusals_name_what_is_accepted(name, options, accepted):
 
 
 def test_unknown_names_have_no_options():
-    with pytest.raises(ConfigError, match="env=walker is not known; choose one of halfcheetah_2x3"):
+    with pytest.raises(ConfigError, match="env=walker is not known; did you mean walker2d_6x1"):
         envs.options("walker")
 
 

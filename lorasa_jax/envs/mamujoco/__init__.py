@@ -23,6 +23,12 @@ def _checked_categories(value, said):
     return list(value)
 
 
+def _checked_k(value, said):
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{said}={value} must be a whole number.")
+    return value
+
+
 @dataclass(frozen=True)
 class Keys:
     """What can be chosen of multi-agent MuJoCo."""
@@ -39,7 +45,10 @@ class Keys:
         "node", "an agent drives the joints that it observes, or in agent order (authors' code)",
         choices=("node", "flat"),
     )  # fmt: skip
-    k: int | None = key(None, "how far an agent sees in the joint graph; null: 1", least=0)
+    k: int | None = key(
+        None, "how far an agent sees in the joint graph; null: 1", check=_checked_k,
+        accepts="a whole number from 0",
+    )  # fmt: skip
     global_categories: list | None = key(
         None, "what all see of the root; null: the profile's", check=_checked_categories,
         accepts="a list of qpos, qvel",
