@@ -78,8 +78,8 @@ def run(tmp_path_factory, quick_compiler):
     return out
 
 
-def test_a_runs_statistics_are_numpys_over_its_windows(run):
-    """The windows are played again from the kept checkpoints' states."""
+def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
+    """The trajectories are played again from the kept checkpoints' states."""
     config = runs.configured(run)
     start = jax.tree.map(lambda x: x[0], phases.begin(config, phases.build_teams(config)[0]))
     states = [start.state] + [
@@ -88,7 +88,7 @@ def test_a_runs_statistics_are_numpys_over_its_windows(run):
     team = phases.build_teams(config)[0]
 
     @functools.partial(jax.jit, static_argnums=())
-    def window(state):
+    def trajectory(state):
         _, key = jax.random.split(state.key)
         return rollout.collect(
             key, team, team.actor.scheme.weights(state.actor.banks),
@@ -96,7 +96,7 @@ def test_a_runs_statistics_are_numpys_over_its_windows(run):
             length=10, chunk=10,
         )[1].transitions  # fmt: skip
 
-    seen = [window(state) for state in states[:2]]
+    seen = [trajectory(state) for state in states[:2]]
     for name in ("obs", "state"):
         data = np.concatenate([np.asarray(getattr(x, name)) for x in seen])
         data = data.reshape(-1, data.shape[-1])

@@ -14,18 +14,20 @@ from lorasa_jax.learn.team import Team
 
 
 def experience(state: TrainState, team: Team, hp: Hyperparameters) -> Batch:
-    """A window played from a train state, with advantages normalised as for an update."""
-    _, window, _ = rollout.collect(
+    """A trajectory played from a train state, with advantages normalised as for an update."""
+    _, trajectory, _ = rollout.collect(
         state.key, team, team.actor.scheme.weights(state.actor.banks),
         team.critic.scheme.weights(state.critic.banks), state.runner,
         length=hp.rollout_length, chunk=hp.chunk_length,
     )  # fmt: skip
-    advantages, targets = ppo.estimate(window, state.value_norm, hp)
-    active = rollout.merge_time(window.transitions.active)
+    advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
+    active = rollout.merge_time(trajectory.transitions.active)
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
     blocks = batches.block_count(sequences, hp.chunk_length * team.env.num_agents)
     advantages = returns.normalise(advantages, active)
-    return batches.prepare(window, team, advantages, targets, blocks=blocks, clock=hp.chunk_length)
+    return batches.prepare(
+        trajectory, team, advantages, targets, blocks=blocks, clock=hp.chunk_length
+    )
 
 
 def policy_gradients(state: TrainState, team: Team, hp: Hyperparameters, batch: Batch) -> Any:

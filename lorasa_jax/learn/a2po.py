@@ -15,7 +15,7 @@ others         `clipped`: others' mean ratio over action dimensions, their produ
                unclipped, times the advantage (HAPPO)
 refresh        when others' ratios are computed where training one agent moves others (shared
                parameters): `turn`, at its beginning, or `step`, before every pass over the
-               window, as the authors' code does. Where agents are apart both are the same.
+               trajectory, as the authors' code does. Where agents are apart both are the same.
 trace_others   whose ratios a trace takes in rounds after the first (loop `epoch`): `all` others,
                who have all moved by then; `preceding`: those before it in the round, after all
                traces were taken anew at its beginning, as the authors' code does
@@ -37,7 +37,7 @@ from lorasa_jax.learn.value_norm import ValueNorm
 
 
 class Experience(NamedTuple):
-    """A window as all turns use it: steps and active [time, env, agent], and the batch."""
+    """A trajectory as all turns use it: steps and active [time, env, agent], and the batch."""
 
     steps: returns.Steps
     active: jax.Array
@@ -64,7 +64,7 @@ class Place(NamedTuple):
     """Whose turn it is: agent [], its place [] in the round from 0 on, the turn's key.
 
     earlier [agent]: those before it in the round; others [agent]: those that have moved since the
-    window was played, itself left out.
+    trajectory was played, itself left out.
     """
 
     agent: jax.Array
@@ -77,21 +77,21 @@ class Place(NamedTuple):
 def update(
     state: TrainState, team_: Team, hp: Hyperparameters
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
-    """One iteration: play a window, then update agent after agent; contract as mappo.update."""
+    """One iteration: play a trajectory, then update agent after agent; contract as mappo.update."""
     key, collect_key = jax.random.split(state.key)
-    runner, window, episodes = rollout.collect(
+    runner, trajectory, episodes = rollout.collect(
         devices.own_key(collect_key, hp), team_, team_.actor.scheme.weights(state.actor.banks),
         team_.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
         length=hp.rollout_length, chunk=hp.chunk_length,
     )  # fmt: skip
-    arrays = ppo.experience(window, state.value_norm, hp)
+    arrays = ppo.experience(trajectory, state.value_norm, hp)
     advantages = returns.gae(gae_lambda=hp.gae_lambda, **arrays)
-    active = rollout.merge_time(window.transitions.active)
-    values = rollout.merge_time(window.transitions.value)
+    active = rollout.merge_time(trajectory.transitions.active)
+    values = rollout.merge_time(trajectory.transitions.value)
     score = devices.mean(
         jnp.abs(_normalised(advantages, active, hp) / (values + 1e-8)).mean((0, 1)), hp
     )
-    experience = Experience(returns.steps(**arrays), active, _batch(state, window, team_, hp))
+    experience = Experience(returns.steps(**arrays), active, _batch(state, trajectory, team_, hp))
     turns = Turns(
         state.actor, state.critic, state.value_norm, jnp.ones_like(advantages), advantages,
         jnp.zeros(team_.env.num_agents, bool),
@@ -116,17 +116,17 @@ def update(
     turns, reports = jax.lax.scan(one_round, turns, (jnp.arange(rounds), keys))
     report = ppo.means(reports)
     report["value_mean"] = devices.mean((advantages + experience.steps.values).mean(), hp)
-    seen = observed.update(state.observed, window, team_, hp)
+    seen = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, turns.actor, turns.critic, turns.norm, runner, seen)
     return state, report, devices.total(episodes, hp)
 
 
-def _batch(state, window, team_, hp) -> Batch:
-    """The window in blocks of sequences; advantages and targets are filled in turn by turn."""
+def _batch(state, trajectory, team_, hp) -> Batch:
+    """The trajectory in blocks of sequences; advantages and targets are filled in turn by turn."""
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
-    later = jnp.zeros_like(rollout.merge_time(window.transitions.value))
+    later = jnp.zeros_like(rollout.merge_time(trajectory.transitions.value))
     return batches.prepare(
-        window._replace(transitions=observed.shown(state.observed, window.transitions)),
+        trajectory._replace(transitions=observed.shown(state.observed, trajectory.transitions)),
         team_,
         later,
         later,
@@ -148,7 +148,7 @@ def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: Hype
 
     Returns the turns after it, and the reports of its steps.
     """
-    agent, apart = who.agent, team_.actor.scheme.agents_are_apart
+    agent, apart = who.agent, team_.actor.scheme.independent
     ratios = turns.ratios
     if not apart:  # the first agent's correction includes nobody
         ratios = jax.lax.cond(
@@ -204,7 +204,7 @@ def corrected(advantages, ratios, who: Place, steps: returns.Steps, hp) -> jax.A
 def retraced(turns: Turns, experience: Experience, team_: Team, hp) -> Turns:
     """All agents' advantages, corrected for the moves of all."""
     ratios = turns.ratios
-    if not team_.actor.scheme.agents_are_apart:
+    if not team_.actor.scheme.independent:
         ratios = all_ratios(turns.actor, experience.batch, team_, hp)
     product = jnp.broadcast_to(ratios.prod(-1, keepdims=True), ratios.shape)
     found = returns.off_policy(

@@ -20,8 +20,8 @@ class Hyperparameters(NamedTuple):
     rollout_length: steps per environment and update; chunk_length: steps that gradients reach
     back; ratio: `per_dimension` clips each action dimension's ratio, `joint` their product.
     truncation: `bootstrap` from the true last observation, `authors` or `terminal` (returns.steps).
-    minibatches: gradient steps in a pass over the window. target_kl: the mean KL divergence to the
-    policy that played at which the rest of a window's gradient steps is left out; None: never.
+    minibatches: gradient steps in a pass over the trajectory. target_kl: the mean KL divergence to
+    the policy that played at which the rest of an update's gradient steps is left out; None: never.
     lr_scale: what learning rates are multiplied by, None for 1; a traced number where they decay.
     devices: over which the environments of all are split, `num_envs` on each.
     The rest is for agent-by-agent updates, see a2po.py.
@@ -80,25 +80,25 @@ class Losses(NamedTuple):
     measures: dict[str, jax.Array]
 
 
-def estimate(window, norm: ValueNorm, hp: Hyperparameters) -> tuple[jax.Array, jax.Array]:
+def estimate(trajectory, norm: ValueNorm, hp: Hyperparameters) -> tuple[jax.Array, jax.Array]:
     """Advantages and value targets [time, env, agent] in units of return."""
-    steps = experience(window, norm, hp)
+    steps = experience(trajectory, norm, hp)
     advantages = returns.gae(gae_lambda=hp.gae_lambda, **steps)
     return advantages, advantages + steps["values"]
 
 
-def experience(window, norm: ValueNorm, hp: Hyperparameters) -> dict[str, Any]:
+def experience(trajectory, norm: ValueNorm, hp: Hyperparameters) -> dict[str, Any]:
     """What `returns.gae` and `returns.steps` take: [time, env, agent], in units of return."""
-    window = window._replace(
-        last_value=value_norm.denormalise(norm, window.last_value),
-        end_values=value_norm.denormalise(norm, window.end_values),
+    trajectory = trajectory._replace(
+        last_value=value_norm.denormalise(norm, trajectory.last_value),
+        end_values=value_norm.denormalise(norm, trajectory.end_values),
     )
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
     values = value_norm.denormalise(norm, steps.value)
     return {
         "rewards": jnp.broadcast_to(steps.reward[..., None], values.shape),
         "values": values,
-        "next_values": rollout.next_values(window, values),
+        "next_values": rollout.next_values(trajectory, values),
         "terminated": jnp.broadcast_to(steps.terminated[..., None], values.shape).astype(float),
         "truncated": jnp.broadcast_to(steps.truncated[..., None], values.shape).astype(float),
         "gamma": hp.gamma,

@@ -1,4 +1,4 @@
-"""Collecting one window of experience from many environments in one compiled scan."""
+"""Collecting one trajectory of experience from many environments in one compiled scan."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ RESETS = 8  # groups in which all environments would be reset
 
 
 class Runner(NamedTuple):
-    """What goes on from window to window: environments, their last time step, recurrent states.
+    """What one trajectory hands to the next: environments, their last time step, recurrent states.
 
     first [env]: the time step begins an episode. episode_return [env]: sum of rewards so far.
     """
@@ -47,8 +47,8 @@ class Transition(NamedTuple):
     slot: jax.Array
 
 
-class Window(NamedTuple):
-    """A window of experience, [chunk, step within it, env, ...], and what surrounds it.
+class Trajectory(NamedTuple):
+    """Experience [chunk, step within it, env, ...], and what surrounds it.
 
     actor_carry, critic_carry [chunk, env, agent, hidden]: recurrent states at each chunk's start.
     last_value [env, agent]: V after the last step. end_values [slot, env, agent]: V of the last
@@ -63,7 +63,7 @@ class Window(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Sums over the episodes that ended in a window."""
+    """Sums over the episodes that ended in a trajectory."""
 
     count: jax.Array
     returns: jax.Array
@@ -118,7 +118,7 @@ def collect(
     *,
     length: int,
     chunk: int,
-) -> tuple[Runner, Window, Episodes]:
+) -> tuple[Runner, Trajectory, Episodes]:
     """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
 
     seen: statistics by which networks see observations and states normalised, if any.
@@ -160,11 +160,15 @@ def collect(
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
     )(ends.carry, _shown(seen and seen.state, ends.state))
-    return runner, Window(transitions, actor_carry, critic_carry, last_value, end_values), episodes
+    return (
+        runner,
+        Trajectory(transitions, actor_carry, critic_carry, last_value, end_values),
+        episodes,
+    )
 
 
 def _draw(key, team, *shape) -> _Draws:
-    """All randomness of a window at once: a generator inside the loop would cost more there."""
+    """All randomness of a trajectory at once: a generator inside the loop would cost more there."""
     act_key, step_key, reset_key = jax.random.split(key, 3)
     return _Draws(
         team.distribution.noise(act_key, *shape, team.env.num_agents),
@@ -268,15 +272,15 @@ def _remember(ends, cut, state, carry):
     )
 
 
-def next_values(window: Window, values: jax.Array) -> jax.Array:
+def next_values(trajectory: Trajectory, values: jax.Array) -> jax.Array:
     """[time, env, agent]: V of what each step led to, truncated episodes' true last ones included.
 
-    values [time, env, agent] are the transitions' own; same units as `window.last_value`.
+    values [time, env, agent] are the transitions' own; same units as `trajectory.last_value`.
     """
-    steps = jax.tree.map(merge_time, window.transitions)
-    following = jnp.concatenate([values[1:], window.last_value[None]])
-    slot = jnp.minimum(steps.slot, window.end_values.shape[0] - 1)
-    at_end = window.end_values[slot, jnp.arange(slot.shape[1])]
+    steps = jax.tree.map(merge_time, trajectory.transitions)
+    following = jnp.concatenate([values[1:], trajectory.last_value[None]])
+    slot = jnp.minimum(steps.slot, trajectory.end_values.shape[0] - 1)
+    at_end = trajectory.end_values[slot, jnp.arange(slot.shape[1])]
     return jnp.where(steps.truncated[..., None], at_end, following)
 
 

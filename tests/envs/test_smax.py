@@ -330,8 +330,8 @@ def test_trains_and_keeps_memory_through_deaths():
         ]
         return rollout.collect(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
 
-    window, episodes = collect(state)
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    trajectory, episodes = collect(state)
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
     ended = np.asarray(steps.terminated | steps.truncated)
     np.testing.assert_array_equal(steps.first[1:], ended[:-1])
     died = np.asarray(steps.active[:-1] & ~steps.active[1:]).any(-1)

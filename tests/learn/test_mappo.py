@@ -58,7 +58,7 @@ def lora(start, counter):
 
 @pytest.fixture(scope="module")
 def gathered(start, counter):
-    """A window of a team without sharing, a batch of it, and an epoch on such batches."""
+    """A trajectory of a team without sharing, a batch of it, and an epoch on such batches."""
     team, state = start(counter(), nps(2), ps(2))
     actor, critic = weights(team, state)
     collect = jax.jit(
@@ -66,13 +66,13 @@ def gathered(start, counter):
             key, team, actor, critic, runner, length=LENGTH, chunk=CHUNK
         )
     )
-    _, window, _ = collect(jax.random.key(0), state.runner)
+    _, trajectory, _ = collect(jax.random.key(0), state.runner)
     rng = np.random.default_rng(0)
     advantages, targets = (jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2))
-    batch = batches.prepare(window, team, advantages, targets, blocks=1, clock=CHUNK)
+    batch = batches.prepare(trajectory, team, advantages, targets, blocks=1, clock=CHUNK)
     learners = state.actor, state.critic, value_norm.init(2)
     epoch = jax.jit(lambda batch: mappo.step(learners, batch, team, HP))
-    return window, team, batch, epoch
+    return trajectory, team, batch, epoch
 
 
 def test_losses_are_summed_over_blocks(monkeypatch, lora):
@@ -123,9 +123,9 @@ def test_agents_may_have_nothing_of_their_own(start, counter, critic):
 
 
 def test_views_hold_what_the_inputs_held(gathered):
-    window, team, batch, _ = gathered
+    trajectory, team, batch, _ = gathered
     labels = [jnp.zeros((LENGTH, ENVS, 2))] * 2
-    found = batches.prepare(window, team, *labels, blocks=1, clock=CHUNK, alike={"state": 3})
+    found = batches.prepare(trajectory, team, *labels, blocks=1, clock=CHUNK, alike={"state": 3})
     np.testing.assert_array_equal(found.obs, batch.obs)
     assert found.state.common.shape[2:] == (1, 12, 3)
     whole = [jnp.repeat(found.state.common, 2, axis=2), found.state.own]
@@ -134,10 +134,10 @@ def test_views_hold_what_the_inputs_held(gathered):
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_minibatches_deal_every_sequence_once(gathered, parts):
-    window, team, *_ = gathered
+    trajectory, team, *_ = gathered
     rng = np.random.default_rng(1)
     arrays = [jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2)]
-    batch = batches.prepare(window, team, *arrays, blocks=parts, clock=CHUNK)
+    batch = batches.prepare(trajectory, team, *arrays, blocks=parts, clock=CHUNK)
     dealt = batches.minibatches(jax.random.key(3), batch, parts)
     assert dealt.obs.shape[:2] == (parts, 1)
 
@@ -300,13 +300,15 @@ def test_the_joint_ratio_is_the_product_over_dimensions(losses_by_ratio, counter
 
 @pytest.mark.parametrize("truncation", ["bootstrap", "authors"])
 def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
-    window, *_ = gathered
+    trajectory, *_ = gathered
     norm = value_norm.update(value_norm.init(2), jnp.array([2.0, -1.0]), jnp.array([13.0, 2.0]))
     mean, std = np.array([2.0, -1.0]), np.array([3.0, 1.0])
-    advantages, targets = ppo.estimate(window, norm, HP._replace(truncation=truncation))
-    steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), window.transitions)
+    advantages, targets = ppo.estimate(trajectory, norm, HP._replace(truncation=truncation))
+    steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), trajectory.transitions)
     values = steps.value * std + mean
-    after, ends = (np.asarray(v) * std + mean for v in (window.last_value, window.end_values))
+    after, ends = (
+        np.asarray(v) * std + mean for v in (trajectory.last_value, trajectory.end_values)
+    )
     expected, following = np.zeros((LENGTH, ENVS, 2)), np.zeros((ENVS, 2))
     for t in reversed(range(LENGTH)):
         for env in range(ENVS):

@@ -15,7 +15,7 @@ ENVS, LENGTH, CHUNK, LIMIT = 4, 20, 5, 3
 
 @pytest.fixture(scope="module")
 def played(counter, make_team, make_state):
-    """Two consecutive windows; `steps` holds their transitions end to end, in NumPy."""
+    """Two consecutive trajectories; `steps` holds their transitions end to end, in NumPy."""
     team = make_team(counter(max_steps=LIMIT), nps(2), ps(2))
     state = make_state(team, ENVS)
     weights = [
@@ -25,17 +25,18 @@ def played(counter, make_team, make_state):
     collect = jax.jit(
         lambda key, runner: rollout.collect(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
     )
-    runners, windows, episodes = [state.runner], [], []
+    runners, trajectories, episodes = [state.runner], [], []
     for key in jax.random.split(jax.random.key(0)):
-        runner, window, ended = collect(key, runners[-1])
+        runner, trajectory, ended = collect(key, runners[-1])
         runners.append(runner)
-        windows.append(window)
+        trajectories.append(trajectory)
         episodes.append(ended)
-    merged = [jax.tree.map(rollout.merge_time, window.transitions) for window in windows]
+    merged = [jax.tree.map(rollout.merge_time, one.transitions) for one in trajectories]
     steps = jax.tree.map(lambda *x: np.concatenate(x), *merged)
     return SimpleNamespace(
-        team=team, weights=weights, runners=runners, windows=windows, episodes=episodes, steps=steps
-    )
+        team=team, weights=weights, runners=runners, trajectories=trajectories, episodes=episodes,
+        steps=steps,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,9 @@ def replayed(played, episodes):
     return jax.tree.map(np.asarray, actor), np.asarray(critic["value"][..., 0])
 
 
-def next_values(played, window):
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
-    return steps, np.asarray(rollout.next_values(window, steps.value))
+def next_values(played, trajectory):
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
+    return steps, np.asarray(rollout.next_values(trajectory, steps.value))
 
 
 def test_first_marks_the_beginnings_of_episodes(played):
@@ -134,7 +135,7 @@ def test_chunks_start_from_the_carries_of_a_replay(played, side):
         lambda carry, x: forward(role.network, weights, carry, x[None], never, agent_axis=2)[0]
     )
     carry = jnp.zeros((ENVS, 2, 8))
-    stored = np.concatenate([getattr(window, f"{side}_carry") for window in played.windows])
+    stored = np.concatenate([getattr(one, f"{side}_carry") for one in played.trajectories])
     for t in range(2 * LENGTH):
         if t % CHUNK == 0:
             np.testing.assert_allclose(stored[t // CHUNK], carry, rtol=1e-4, atol=1e-5)
@@ -145,7 +146,7 @@ def test_chunks_start_from_the_carries_of_a_replay(played, side):
     )
 
 
-def test_episode_sums_run_on_over_windows(played):
+def test_episode_sums_run_on_over_trajectories(played):
     steps, running = played.steps, np.zeros(ENVS)
     sums = np.zeros((2, 3))
     for t in range(2 * LENGTH):
@@ -160,39 +161,39 @@ def test_episode_sums_run_on_over_windows(played):
 
 def test_truncated_steps_lead_to_the_value_of_the_true_last_observation(played, episodes, replayed):
     _, values = replayed
-    following = np.concatenate([next_values(played, window)[1] for window in played.windows])
+    following = np.concatenate([next_values(played, one)[1] for one in played.trajectories])
     cut = [(e, env, times) for e, (env, times) in enumerate(episodes)
            if played.steps.truncated[times[-1], env]]  # fmt: skip
-    per_window = np.zeros((2, ENVS))
+    per_trajectory = np.zeros((2, ENVS))
     for e, env, times in cut:
         t = times[-1]
-        per_window[t // LENGTH, env] += 1
+        per_trajectory[t // LENGTH, env] += 1
         assert len(times) == LIMIT
         np.testing.assert_allclose(following[t, env], values[LIMIT, e], rtol=1e-4, atol=1e-5)
         if t + 1 < 2 * LENGTH:
             assert np.abs(following[t, env] - played.steps.value[t + 1, env]).max() > 1e-3
-    assert per_window.min() >= 2
+    assert per_trajectory.min() >= 2
 
 
 def test_other_steps_lead_to_the_next_steps_value(played):
-    for window in played.windows:
-        steps, following = next_values(played, window)
+    for trajectory in played.trajectories:
+        steps, following = next_values(played, trajectory)
         onward = ~np.asarray(steps.truncated)
         np.testing.assert_array_equal(following[:-1][onward[:-1]], steps.value[1:][onward[:-1]])
-        np.testing.assert_array_equal(following[-1][onward[-1]], window.last_value[onward[-1]])
+        np.testing.assert_array_equal(following[-1][onward[-1]], trajectory.last_value[onward[-1]])
 
 
-def test_the_value_after_a_window_is_that_of_the_next_windows_first_step(played):
-    first = played.windows[1].transitions.value[0, 0]
-    np.testing.assert_allclose(played.windows[0].last_value, first, rtol=1e-5, atol=1e-6)
+def test_the_value_after_a_trajectory_is_that_of_the_next_trajectorys_first_step(played):
+    first = played.trajectories[1].transitions.value[0, 0]
+    np.testing.assert_allclose(played.trajectories[0].last_value, first, rtol=1e-5, atol=1e-6)
 
 
-def test_slots_count_an_environments_truncations_in_its_window(played):
-    for window in played.windows:
-        steps = jax.tree.map(rollout.merge_time, window.transitions)
+def test_slots_count_an_environments_truncations_in_its_trajectory(played):
+    for trajectory in played.trajectories:
+        steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
         before = np.cumsum(steps.truncated, axis=0) - steps.truncated
         np.testing.assert_array_equal(steps.slot, before)
-        assert window.end_values.shape[0] == -(-LENGTH // LIMIT)
+        assert trajectory.end_values.shape[0] == -(-LENGTH // LIMIT)
 
 
 def test_choose_takes_whole_environments():

@@ -1,4 +1,4 @@
-"""What stops a window's gradient steps, and what scales them, each with a known answer."""
+"""What stops a trajectory's gradient steps, and what scales them, each with a known answer."""
 
 import jax
 import jax.numpy as jnp

@@ -207,9 +207,9 @@ def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
         )
 
 
-def test_agents_are_apart_where_no_trained_entry_is_shared(schemes):
-    apart = {name for name, (scheme, _) in schemes.items() if scheme.agents_are_apart}
-    assert apart == {"nps", "ps_lora", "seps_lora"}
+def test_agents_are_independent_where_no_trained_entry_is_shared(schemes):
+    independent = {name for name, (scheme, _) in schemes.items() if scheme.independent}
+    assert independent == {"nps", "ps_lora", "seps_lora"}
 
 
 def test_mtl_shares_everything_but_the_head(schemes):
