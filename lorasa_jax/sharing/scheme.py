@@ -183,8 +183,7 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
         return adopt(adapter_key, base.init(net_key, fresh))
 
     def combine(parts):
-        net, axes = parts["net"]
-        return merge(net, axes, parts["adapters"][0], spec)
+        return merge(*parts["net"], *parts["adapters"], spec)
 
     return Scheme(banks, init, adopt, combine)
 
