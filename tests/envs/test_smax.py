@@ -328,7 +328,7 @@ def test_trains_and_keeps_memory_through_deaths():
             role.scheme.weights(learner.banks)
             for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
         ]
-        return rollout.collect(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
+        return rollout.unroll(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
 
     trajectory, episodes = collect(state)
     steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
