@@ -1,7 +1,5 @@
 """Running statistics: numpy's over the same data; the same in checkpoints, plays and exports."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,16 +83,12 @@ def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
     states = [start.state] + [
         jax.tree.map(lambda x: x[0], runs.load(run, step).progress.state) for step in (20, 40)
     ]
-    team = phases.build_teams(config)[0]
+    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config, 0)
 
-    @functools.partial(jax.jit, static_argnums=())
+    @jax.jit
     def trajectory(state):
         _, key = jax.random.split(state.key)
-        return rollout.collect(
-            key, team, team.actor.scheme.weights(state.actor.banks),
-            team.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
-            length=10, chunk=10,
-        )[1].transitions  # fmt: skip
+        return rollout.collect(key, team, state, hp)[1].transitions
 
     seen = [trajectory(state) for state in states[:2]]
     for name in ("obs", "state"):

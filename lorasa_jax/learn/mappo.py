@@ -23,11 +23,7 @@ def update(
     """
     key, collect_key = jax.random.split(state.key)
     collect_key = devices.own_key(collect_key, hp)
-    runner, trajectory, episodes = rollout.collect(
-        collect_key, team_, team_.actor.scheme.weights(state.actor.banks),
-        team_.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
-        length=hp.rollout_length, chunk=hp.chunk_length,
-    )  # fmt: skip
+    runner, trajectory, episodes = rollout.collect(collect_key, team_, state, hp)
     advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
     active = rollout.merge_time(trajectory.transitions.active)
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
@@ -53,6 +49,7 @@ def update(
         jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
     report = ppo.means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
+    report |= ppo.no_legal_action(trajectory, team_, hp)
     seen = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, actor, critic, norm, runner, seen)
     return state, report, devices.total(episodes, hp)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed
+from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
@@ -104,6 +105,19 @@ def experience(trajectory, norm: ValueNorm, hp: Hyperparameters) -> dict[str, An
         "gamma": hp.gamma,
         "truncation": hp.truncation,
     }
+
+
+def no_legal_action(trajectory, team: Team, hp: Hyperparameters) -> dict[str, jax.Array]:
+    """The share [] of active agents' samples in which no action was legal, by the metric's name.
+
+    Nothing where actions are continuous: there `legal` tells which dimensions exist.
+    """
+    if not isinstance(team.env.action_space, Discrete):
+        return {}
+    active, legal = trajectory.transitions.active, trajectory.transitions.legal
+    without = jnp.sum(active & ~legal.any(-1)).astype(float)
+    without, count = devices.total((without, active.sum().astype(float)), hp)
+    return {"no_legal_action": without / jnp.maximum(count, 1.0)}
 
 
 def gradients(

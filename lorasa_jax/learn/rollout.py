@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed, normalised
 from lorasa_jax.envs.types import TimeStep
+from lorasa_jax.learn.resets import reset_ended
 from lorasa_jax.learn.team import Team, forward
-
-RESETS = 8  # groups in which all environments would be reset
 
 
 class Runner(NamedTuple):
@@ -108,7 +107,24 @@ def critic_values(team, weights, carry, state, first):
     return carry, out["value"][0, ..., 0]
 
 
-def collect(
+def collect(key: jax.Array, team: Team, state, hp) -> tuple[Runner, Trajectory, Episodes]:
+    """`unroll` with the weights of a train state (ppo.TrainState), from where its runner stands.
+
+    hp (ppo.Hyperparameters) gives the length and the chunks. The key is consumed.
+    """
+    return unroll(
+        key,
+        team,
+        team.actor.scheme.weights(state.actor.banks),
+        team.critic.scheme.weights(state.critic.banks),
+        state.runner,
+        state.observed,
+        length=hp.rollout_length,
+        chunk=hp.chunk_length,
+    )
+
+
+def unroll(
     key: jax.Array,
     team: Team,
     actor_weights,
@@ -122,11 +138,10 @@ def collect(
     """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
 
     seen: statistics by which networks see observations and states normalised, if any.
-    Environments are reset as they end; the last observation of a truncated episode is kept for
-    its value. Episodes last at least `max_steps` before truncation, so that ceil(length /
-    max_steps) slots an environment are enough.
+    Environments are reset as they end; the critic's view of a truncated episode's last observation
+    is kept until the end, when all such values are computed at once.
     """
-    slots = math.ceil(length / team.env.max_steps)
+    slots = end_slots(team.env, length)
     ends = _Ends(
         jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
         jnp.zeros((slots, *runner.critic_carry.shape)),
@@ -160,11 +175,18 @@ def collect(
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
     )(ends.carry, _shown(seen and seen.state, ends.state))
-    return (
-        runner,
-        Trajectory(transitions, actor_carry, critic_carry, last_value, end_values),
-        episodes,
-    )
+    trajectory = Trajectory(transitions, actor_carry, critic_carry, last_value, end_values)
+    return runner, trajectory, episodes
+
+
+def end_slots(env, length: int) -> int:
+    """How many truncations one environment may see in `length` steps.
+
+    One every `max_steps` where it never truncates earlier (`truncates_early`), else one a step.
+    """
+    if getattr(env, "truncates_early", True):
+        return length
+    return math.ceil(length / env.max_steps)
 
 
 def _draw(key, team, *shape) -> _Draws:
@@ -213,7 +235,7 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     episodes = Episodes(
         ended.sum().astype(float),
         jnp.sum(ended * episode_return),
-        jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs))),
+        jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs)).astype(float)),
     )
     runner = Runner(
         new_state,
@@ -226,48 +248,12 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     return runner, ends, transition, episodes
 
 
-def reset_ended(env, ended: jax.Array, keys: jax.Array, now):
-    """`now` (states, time steps) [env, ...] with those reset that have ended [env]; keys [env].
-
-    A few at a time, until all are: resets cost as much as the episodes that end, not as many as
-    there are environments, also under vmap, where a condition would evaluate both its branches.
-    """
-    num_envs = ended.shape[0]
-    group = max(1, num_envs // RESETS)
-    order = jnp.argsort(~ended, stable=True)
-    order = jnp.concatenate([order, jnp.zeros(group, order.dtype)])
-    count = ended.sum()
-
-    def more(loop):
-        return loop[1] < count
-
-    def some(loop):
-        now, begin = loop
-        who = jax.lax.dynamic_slice(order, (begin,), (group,))
-        fresh = jax.vmap(env.reset)(keys[who])
-        into = jnp.where(begin + jnp.arange(group) < count, who, num_envs)
-        put = lambda old, new: old.at[into].set(new, mode="drop")  # noqa: E731
-        return jax.tree.map(put, now, fresh), begin + group
-
-    return jax.lax.while_loop(more, some, (now, jnp.zeros((), count.dtype)))[0]
-
-
-def choose(condition: jax.Array, new, old):
-    """Per environment the leaves of `new` where condition [env], else those of `old`."""
-
-    def leaf(new, old):
-        mask = condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim))
-        return jnp.where(mask, new, old)
-
-    return jax.tree.map(leaf, new, old)
-
-
 def _remember(ends, cut, state, carry):
-    slots = jnp.arange(ends.state.shape[0])[:, None]
-    write = cut & (slots == ends.used)
+    slots, num_envs = ends.state.shape[:2]
+    at = jnp.where(cut, ends.used, slots), jnp.arange(num_envs)  # no such slot: nothing is written
     return _Ends(
-        jnp.where(write[..., None, None], state, ends.state),
-        jnp.where(write[..., None, None], carry, ends.carry),
+        ends.state.at[at].set(state, mode="drop"),
+        ends.carry.at[at].set(carry, mode="drop"),
         ends.used + cut,
     )
 

@@ -72,11 +72,7 @@ def find(config: Config) -> tuple[int, ...]:
     @jax.jit
     def experience(key):
         state = phases.start(jnp.uint32(config.seed), team, hp)
-        _, trajectory, _ = rollout.collect(
-            key, team, team.actor.scheme.weights(state.actor.banks),
-            team.critic.scheme.weights(state.critic.banks), state.runner,
-            length=hp.rollout_length, chunk=hp.chunk_length,
-        )  # fmt: skip
+        _, trajectory, _ = rollout.collect(key, team, state, hp)
         return jax.tree.map(rollout.merge_time, trajectory.transitions)
 
     steps = experience(play_key)

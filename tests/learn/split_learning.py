@@ -44,21 +44,13 @@ def main(algo):
     progress = jax.jit(lambda: phases.begin(config, team))()
     state = jax.tree.map(lambda x: x[0], progress.state)
 
-    @jax.jit
-    def play(state):
-        weights = (role.scheme.weights(learner.banks) for role, learner in zip(
-            (team.actor, team.critic), (state.actor, state.critic), strict=True))  # fmt: skip
-        return COLLECT(
-            jax.random.key(5), team, *weights, state.runner,
-            length=hp.rollout_length, chunk=hp.chunk_length,
-        )  # fmt: skip
+    play = jax.jit(lambda state: COLLECT(jax.random.key(5), team, state, hp)[1:])
+    recorded = jax.tree.map(np.asarray, play(state))
 
-    recorded = jax.tree.map(np.asarray, play(state)[1:])
+    def whole(key, team, state, hp):
+        return state.runner, *jax.tree.map(jnp.asarray, recorded)
 
-    def whole(key, team, actor, critic, runner, **sizes):
-        return runner, *jax.tree.map(jnp.asarray, recorded)
-
-    def half(key, team, actor, critic, runner, **sizes):
+    def half(key, team, state, own):
         """A device's environments out of the same trajectory."""
         trajectory, episodes = jax.tree.map(jnp.asarray, recorded)
         begin = jax.lax.axis_index(devices.AXIS) * (hp.num_envs // 2)
@@ -73,7 +65,7 @@ def main(algo):
             last_value=cut(0)(trajectory.last_value),
             end_values=cut(1)(trajectory.end_values),
         )
-        return runner, trajectory, jax.tree.map(lambda x: x / 2, episodes)
+        return state.runner, trajectory, jax.tree.map(lambda x: x / 2, episodes)
 
     found = []
     for count, collect_ in ((1, whole), (2, half)):

@@ -5,8 +5,8 @@ import pytest
 
 from lorasa_jax.envs import make
 from lorasa_jax.envs.types import Box
+from lorasa_jax.learn import a2po, mappo, ppo, rollout, value_norm
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import mappo, ppo, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import adapted, nps, ps
@@ -62,7 +62,7 @@ def gathered(start, counter):
     team, state = start(counter(), nps(2), ps(2))
     actor, critic = weights(team, state)
     collect = jax.jit(
-        lambda key, runner: rollout.collect(
+        lambda key, runner: rollout.unroll(
             key, team, actor, critic, runner, length=LENGTH, chunk=CHUNK
         )
     )
@@ -73,6 +73,33 @@ def gathered(start, counter):
     learners = state.actor, state.critic, value_norm.init(2)
     epoch = jax.jit(lambda batch: mappo.step(learners, batch, team, HP))
     return trajectory, team, batch, epoch
+
+
+@pytest.mark.parametrize("algo", [mappo, a2po], ids=["mappo", "a2po"])
+def test_active_agents_without_a_legal_action_are_counted(algo, start, counter):
+    """At an episode's third step, where agent 1 is not active, neither has a legal action."""
+
+    class Stuck(counter):
+        def _timestep(self, state, reward, terminated):
+            timestep = super()._timestep(state, reward, terminated)
+            return timestep._replace(legal=timestep.legal & (state.steps < 2))
+
+    reports = {}
+    for name, env in {"stuck": Stuck(), "fine": counter(), "box": counter(Box(2))}.items():
+        team, state = start(env, ps(2), ps(2))
+        update = jax.jit(lambda state, team=team: algo.update(state, team, HP)[1])
+        reports[name] = update(state)
+        if name == "stuck":
+            key = jax.random.split(state.key)[1]
+            collect = jax.jit(lambda state, key=key, t=team: rollout.collect(key, t, state, HP)[1])
+            steps = collect(state).transitions
+    without = np.asarray(steps.obs[..., 0, 0] == 2).sum()
+    assert 0 < without < np.asarray(steps.active).sum() / 2
+    np.testing.assert_allclose(
+        reports["stuck"]["no_legal_action"], without / np.asarray(steps.active).sum(), rtol=1e-6
+    )
+    assert reports["fine"]["no_legal_action"] == 0.0
+    assert "no_legal_action" not in reports["box"]
 
 
 def test_losses_are_summed_over_blocks(monkeypatch, lora):

@@ -1,12 +1,14 @@
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax.learn import rollout
+from lorasa_jax.envs import make
+from lorasa_jax.learn import resets, rollout
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import nps, ps
 
@@ -23,7 +25,7 @@ def played(counter, make_team, make_state):
         for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
     ]
     collect = jax.jit(
-        lambda key, runner: rollout.collect(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
+        lambda key, runner: rollout.unroll(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
     )
     runners, trajectories, episodes = [state.runner], [], []
     for key in jax.random.split(jax.random.key(0)):
@@ -196,10 +198,78 @@ def test_slots_count_an_environments_truncations_in_its_trajectory(played):
         assert trajectory.end_values.shape[0] == -(-LENGTH // LIMIT)
 
 
+class Drawn(NamedTuple):
+    """A counter's state, and the number of steps after which its episode is truncated."""
+
+    count: Any
+    limit: jax.Array
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one trajectory", "its continuation"])
+def early(request, counter, make_team, make_state):
+    """A trajectory of episodes that are truncated after 1 to 4 steps, with max_steps of 12."""
+
+    class Early(counter):
+        truncates_early = True
+
+        def reset(self, key):
+            count, timestep = super().reset(key)
+            return Drawn(count, jax.random.randint(key, (), 1, 5)), timestep
+
+        def step(self, key, state, actions):
+            count, timestep = super().step(key, state.count, actions)
+            return state._replace(count=count), timestep._replace(
+                truncated=count.steps >= state.limit
+            )
+
+    team = make_team(Early(max_steps=12), nps(2), ps(2))
+    state = make_state(team, ENVS)
+    roles = (team.actor, state.actor), (team.critic, state.critic)
+    weights = [role.scheme.weights(learner.banks) for role, learner in roles]
+    unroll = jax.jit(
+        lambda key, runner: rollout.unroll(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
+    )
+    after = state.runner
+    for key in jax.random.split(jax.random.key(7), request.param):
+        before = after
+        after, trajectory, _ = unroll(key, before)
+    return SimpleNamespace(team=team, critic=weights[1], runner=before, trajectory=trajectory)
+
+
+def test_early_truncations_lead_to_the_values_of_their_true_last_observations(early):
+    """Step by step: V of what the environment showed after each step, before any reset."""
+    network, view = early.team.critic.network, jax.vmap(early.team.env.view)
+
+    @jax.jit
+    def value(carry, state, first):
+        carry, out = forward(network, early.critic, carry, state[None], first[None], agent_axis=2)
+        return carry, out["value"][0, ..., 0]
+
+    steps, following = next_values(None, early.trajectory)
+    carry, never, checked = early.runner.critic_carry, jnp.zeros(ENVS, bool), np.zeros(ENVS, int)
+    for t in range(LENGTH):
+        carry, _ = value(carry, steps.state[t], steps.first[t])
+        count, total = steps.obs[t, :, 0, 0] + 1, steps.obs[t, :, 0, 1] + steps.action[t].sum(-1)
+        _, expected = value(carry, view(count, total)[1], never)
+        for env in np.flatnonzero(~np.asarray(steps.terminated[t])):
+            np.testing.assert_allclose(following[t, env], expected[env], rtol=1e-4, atol=1e-5)
+        checked += np.asarray(steps.truncated[t])
+    assert checked.min() > -(-LENGTH // 12)
+
+
+def test_room_is_kept_for_one_end_a_step_unless_the_environment_says_less(counter):
+    class Silent:
+        max_steps = 3
+
+    assert rollout.end_slots(Silent(), 20) == 20
+    assert rollout.end_slots(counter(max_steps=3), 20) == 7
+    assert rollout.end_slots(make("specialisation_2", normalise="running"), 25) == 3
+
+
 def test_choose_takes_whole_environments():
     new = {"a": jnp.ones((3, 2)), "b": jnp.ones(3)}
     old = jax.tree.map(jnp.zeros_like, new)
-    chosen = rollout.choose(jnp.array([True, False, True]), new, old)
+    chosen = resets.choose(jnp.array([True, False, True]), new, old)
     np.testing.assert_array_equal(chosen["a"], [[1, 1], [0, 0], [1, 1]])
     np.testing.assert_array_equal(chosen["b"], [1, 0, 1])
 
@@ -215,7 +285,7 @@ def test_just_the_ended_are_reset_each_with_its_own_key(num_envs, share):
     fresh = jax.vmap(env.reset)(keys)
 
     def reset(ended):
-        return rollout.reset_ended(env, ended, keys, now)
+        return resets.reset_ended(env, ended, keys, now)
 
     both = jnp.stack([ended, ~ended])
     for found, which in (
