@@ -64,12 +64,9 @@ class Loop:
         self.actor, self.critic = state.actor.banks, state.critic.banks
         self.norm = state.value_norm
         _, collect_key = jax.random.split(state.key)
-        self.trajectory = jax.jit(
-            lambda key, runner: rollout.collect(
-                key, team, team.actor.scheme.weights(self.actor),
-                team.critic.scheme.weights(self.critic), runner, length=LENGTH, chunk=CHUNK,
-            )[1]
-        )(collect_key, state.runner)  # fmt: skip
+        self.trajectory = jax.jit(lambda key, state: rollout.collect(key, team, state, hp)[1])(
+            collect_key, state
+        )
         self.steps = jax.tree.map(rollout.merge_time, self.trajectory.transitions)
         mean, std = value_norm.moments(self.norm)
         trajectory = self.trajectory._replace(
