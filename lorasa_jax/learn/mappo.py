@@ -25,19 +25,7 @@ def update(
     collect_key = devices.own_key(collect_key, hp)
     runner, trajectory, episodes = rollout.collect(collect_key, team_, state, hp)
     advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
-    active = rollout.merge_time(trajectory.transitions.active)
-    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
-    blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
-    batch = batches.prepare(
-        trajectory._replace(transitions=observed.shown(state.observed, trajectory.transitions)),
-        team_,
-        returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
-        targets,
-        blocks=blocks * hp.minibatches,
-        clock=hp.chunk_length,
-        alike=getattr(team_.env, "alike", {}),
-    )
-
+    batch = _batch(state, trajectory, advantages, targets, team_, hp)
     one_step = ppo.guarded(lambda learners, part: step(learners, part, team_, hp), hp.target_kl)
 
     def epoch(carry, key):
@@ -53,6 +41,22 @@ def update(
     seen = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, actor, critic, norm, runner, seen)
     return state, report, devices.total(episodes, hp)
+
+
+def _batch(state, trajectory, advantages, targets, team_, hp) -> batches.Batch:
+    """The trajectory in blocks of sequences, with normalised advantages."""
+    active = rollout.merge_time(trajectory.transitions.active)
+    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
+    blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
+    return batches.prepare(
+        trajectory._replace(transitions=observed.shown(state.observed, trajectory.transitions)),
+        team_,
+        returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
+        targets,
+        blocks=blocks * hp.minibatches,
+        clock=hp.chunk_length,
+        alike=getattr(team_.env, "alike", {}),
+    )
 
 
 def step(learners, batch: batches.Batch, team_: Team, hp):

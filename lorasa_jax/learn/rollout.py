@@ -141,13 +141,6 @@ def unroll(
     Environments are reset as they end; the critic's view of a truncated episode's last observation
     is kept until the end, when all such values are computed at once.
     """
-    slots = end_slots(team.env, length)
-    ends = _Ends(
-        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
-        jnp.zeros((slots, *runner.critic_carry.shape)),
-        jnp.zeros(runner.first.shape, jnp.int32),
-    )
-    zero = jnp.zeros(())
 
     def step(carry, draws):
         runner, ends, episodes = carry
@@ -161,12 +154,27 @@ def unroll(
         carry, transitions = jax.lax.scan(step, carry, draws)
         return carry, (transitions, runner.actor_carry, runner.critic_carry)
 
+    no_ends, none = _no_ends(runner, end_slots(team.env, length)), Episodes(*[jnp.zeros(())] * 3)
     carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
         run_chunk,
-        (runner, ends, Episodes(zero, zero, zero)),
+        (runner, no_ends, none),
         _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
+    values = _values_after(team, critic_weights, runner, ends, seen)
+    return runner, Trajectory(transitions, actor_carry, critic_carry, *values), episodes
+
+
+def _no_ends(runner: Runner, slots: int) -> _Ends:
+    return _Ends(
+        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
+        jnp.zeros((slots, *runner.critic_carry.shape)),
+        jnp.zeros(runner.first.shape, jnp.int32),
+    )
+
+
+def _values_after(team, critic_weights, runner, ends, seen):
+    """V after the last step [env, agent], and of truncated episodes' ends [slot, env, agent]."""
     last_state = _shown(seen and seen.state, runner.timestep.state)
     _, last_value = critic_values(
         team, critic_weights, runner.critic_carry, last_state, runner.first
@@ -175,8 +183,7 @@ def unroll(
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
     )(ends.carry, _shown(seen and seen.state, ends.state))
-    trajectory = Trajectory(transitions, actor_carry, critic_carry, last_value, end_values)
-    return runner, trajectory, episodes
+    return last_value, end_values
 
 
 def end_slots(env, length: int) -> int:
@@ -206,7 +213,6 @@ def _shown(moments, x):
 def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     """One step of all environments: act, step, remember truncated ends, reset."""
     env, now = team.env, runner.timestep
-    num_envs = runner.first.shape[0]
     obs = _shown(seen and seen.obs, now.obs)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
@@ -232,11 +238,8 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     ends = _remember(ends, cut, after.state, critic_carry)
     new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))
     episode_return = runner.episode_return + after.reward
-    episodes = Episodes(
-        ended.sum().astype(float),
-        jnp.sum(ended * episode_return),
-        jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs)).astype(float)),
-    )
+    won = after.info.get("won", jnp.zeros_like(ended)).astype(float)
+    sums = (x.sum() for x in (ended.astype(float), ended * episode_return, ended * won))
     runner = Runner(
         new_state,
         new,
@@ -245,7 +248,7 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
         ended,
         jnp.where(ended, 0.0, episode_return),
     )
-    return runner, ends, transition, episodes
+    return runner, ends, transition, Episodes(*sums)
 
 
 def _remember(ends, cut, state, carry):
