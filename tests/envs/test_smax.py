@@ -159,6 +159,7 @@ def test_a_battle_that_ends_on_the_last_step_is_terminated(winners, steps):
     assert timestep.terminated and not timestep.truncated
     won = float(winners == (True, False))
     assert timestep.info["won"] == won and timestep.reward == won
+    assert timestep.info["won"].dtype == bool
 
 
 def test_nothing_is_won_while_it_lasts():
