@@ -32,7 +32,7 @@ from lorasa_jax import envs, machine
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn.rollout import reset_ended
+from lorasa_jax.learn.resets import reset_ended
 from lorasa_jax.training.reporting import write_whole
 
 RESULTS = Path(__file__).parent / "results"

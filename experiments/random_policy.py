@@ -25,7 +25,7 @@ from scipy import stats
 from experiments.engines import TASKS
 from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn.rollout import choose
+from lorasa_jax.learn.resets import choose
 from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 

@@ -23,7 +23,7 @@ from lorasa_jax.envs.smac import enemy
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.smac.simulation import FIRST_ATTACK, HEADINGS, STOP
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.learn.rollout import choose
+from lorasa_jax.learn.resets import choose
 from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import listed, whole
 

@@ -141,15 +141,7 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
     @jax.jit
     def collect(progress):
         state = jax.tree.map(lambda x: x[0], progress.state)
-        return rollout.collect(
-            state.key,
-            team,
-            team.actor.scheme.weights(state.actor.banks),
-            team.critic.scheme.weights(state.critic.banks),
-            state.runner,
-            length=hp.rollout_length,
-            chunk=hp.chunk_length,
-        )
+        return rollout.collect(state.key, team, state, hp)
 
     box = [progress]
 

@@ -1,7 +1,5 @@
 """Running statistics: numpy's over the same data; the same in checkpoints, plays and exports."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,23 +78,19 @@ def run(tmp_path_factory, quick_compiler):
     return out
 
 
-def test_a_runs_statistics_are_numpys_over_its_windows(run):
-    """The windows are played again from the kept checkpoints' states."""
+def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
+    """The trajectories are played again from the kept checkpoints' states."""
     config = runs.configured(run)
     start = jax.tree.map(lambda x: x[0], phases.begin(config, phases.build_teams(config)[0]))
     states = [start.state] + [lorasa_jax.load(run, step).state() for step in (20, 40)]
-    team = phases.build_teams(config)[0]
+    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config, 0)
 
-    @functools.partial(jax.jit, static_argnums=())
-    def window(state):
+    @jax.jit
+    def trajectory(state):
         _, key = jax.random.split(state.key)
-        return rollout.collect(
-            key, team, team.actor.scheme.weights(state.actor.banks),
-            team.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
-            length=10, chunk=10,
-        )[1].transitions  # fmt: skip
+        return rollout.collect(key, team, state, hp)[1].transitions
 
-    seen = [window(state) for state in states[:2]]
+    seen = [trajectory(state) for state in states[:2]]
     for name in ("obs", "state"):
         data = np.concatenate([np.asarray(getattr(x, name)) for x in seen])
         data = data.reshape(-1, data.shape[-1])

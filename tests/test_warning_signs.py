@@ -17,6 +17,14 @@ def test_a_collapsed_spread_is_told_where_it_began():
     assert "step 4,000: actions of seed 1" in signs["spread"] and "0.015" in signs["spread"]
 
 
+def test_agents_without_a_legal_action_are_told_once():
+    rows = [row(0), row(100, no_legal_action=0.0), row(200, 1, no_legal_action=0.125)]
+    assert found(rows[:2]) == {}
+    signs = found([*rows, row(300, 1, no_legal_action=0.5)])
+    assert list(signs) == ["legal"]
+    assert "step 200: in 12.50% of what active agents of seed 1" in signs["legal"]
+
+
 def test_kl_must_stay_above():
     high = {"approx_kl": 0.06}
     assert found([row(1, **high), row(2), row(3, **high), row(3, 1, **high)]) == {}

@@ -7,25 +7,25 @@ import jax.numpy as jnp
 
 from lorasa_jax.analysis.weights import matrices, per_agent
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import ppo, returns, rollout
+from lorasa_jax.learn import observed, ppo, returns, rollout
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.team import Team
 
 
 def experience(state: TrainState, team: Team, hp: Hyperparameters) -> Batch:
-    """A window played from a train state, with advantages normalised as for an update."""
-    _, window, _ = rollout.collect(
-        state.key, team, team.actor.scheme.weights(state.actor.banks),
-        team.critic.scheme.weights(state.critic.banks), state.runner,
-        length=hp.rollout_length, chunk=hp.chunk_length,
-    )  # fmt: skip
-    advantages, targets = ppo.estimate(window, state.value_norm, hp)
-    active = rollout.merge_time(window.transitions.active)
+    """A trajectory played from a train state, with advantages normalised as for an update."""
+    _, trajectory, _ = rollout.collect(state.key, team, state, hp)
+    advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
+    active = rollout.merge_time(trajectory.transitions.active)
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length
     blocks = batches.block_count(sequences, hp.chunk_length * team.env.num_agents)
     advantages = returns.normalise(advantages, active)
-    return batches.prepare(window, team, advantages, targets, blocks=blocks, clock=hp.chunk_length)
+    steps = observed.shown(state.observed, trajectory.transitions)
+    trajectory = trajectory._replace(transitions=steps)
+    return batches.prepare(
+        trajectory, team, advantages, targets, blocks=blocks, clock=hp.chunk_length
+    )
 
 
 def policy_gradients(state: TrainState, team: Team, hp: Hyperparameters, batch: Batch) -> Any:

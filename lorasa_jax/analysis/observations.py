@@ -33,10 +33,10 @@ def collect(
     """
     start_key, play_key = jax.random.split(key)
     runner = rollout.start(start_key, team, num_envs)
-    _, window, _ = rollout.collect(
+    _, trajectory, _ = rollout.unroll(
         play_key, team, actor_weights, _zeros(team.critic), runner, length=length, chunk=length
     )
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
     return Observations(steps.obs, steps.first, steps.legal, steps.active)
 
 

@@ -40,6 +40,8 @@ class Game:
     optimum: float
     random: float
 
+    truncates_early = False  # it never is
+
     @property
     def agents(self):
         return tuple(f"agent_{i}" for i in range(self.num_agents))

@@ -150,6 +150,8 @@ class JaxMarl:
     only pass, its last action, and whatever else it chooses is counted and comes to nothing.
     """
 
+    truncates_early = False
+
     def __init__(self, name, game, max_steps, team_reward="mean", shaped_reward=0.0):
         self.game, self.max_steps, self.shaped_reward = game, max_steps, shaped_reward
         self._keys = tuple(game.agents)

@@ -138,10 +138,12 @@ class Smax:
 
     `game` is upstream's own environment, whose methods accept `state.upstream`. Units are counted
     as upstream counts them: allies first. A dead agent may only stop, sees zeros and is inactive.
-    info: won [] is 1 on the step that wins; illegal [] counts living agents' illegal actions. An
+    info: won [] is True on the step that wins; illegal [] counts living agents' illegal actions. An
     attack on somebody out of range is illegal, and carried out all the same, as upstream: the unit
     stands, and fires if its target comes into range within the step.
     """
+
+    truncates_early = False
 
     def __init__(self, name: str, game, state: str = "agent"):
         self.name = name
@@ -212,7 +214,7 @@ class Smax:
             truncated=(battle.step >= self.max_steps) & ~over,
             active=alive,
             legal=legal,
-            info={"won": won.astype(jnp.float32), "illegal": illegal.astype(jnp.float32)},
+            info={"won": won, "illegal": illegal.astype(jnp.float32)},
         )
 
     def film(self, states: SmaxState, path: Path) -> Path:

@@ -42,11 +42,15 @@ class TimeStep(NamedTuple):
 class Environment(Protocol):
     """A cooperative task for `num_agents` agents, one instance; `jax.vmap` makes many.
 
-    `step` does not reset by itself. An episode is truncated only when it has lasted `max_steps`.
+    `step` does not reset by itself. An episode lasts `max_steps` at most; evaluation ends it there
+    whatever its last time step says. An active agent has one legal action at least.
     Agents that see less than others have their observations padded to `observation_size`.
 
-    What more an environment may have: `info["won"]` [] bool at an episode's end makes runs report
-    win rates; `film(states, path)` and `replay(states, rewards, path, *, title)` make
+    What more an environment may have: `truncates_early = False` says that no episode is truncated
+    before it has lasted `max_steps`, so that training keeps room for the last observations of
+    ceil(length / max_steps) truncated episodes of `length` steps, instead of one a step;
+    `info["won"]` [] bool at an episode's end makes runs report win rates;
+    `film(states, path)` and `replay(states, rewards, path, *, title)` make
     `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own;
     `engine`, a word, is kept in summaries; `alike`, such as {"state": 113}, says that the
     first 113 features of the state are the same for all agents, which makes updates faster; all

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lorasa_jax.keys import defaults
-from lorasa_jax.learn import a2po, mappo
+from lorasa_jax.learn import a2po, happo, mappo
 from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.registry import Registry, Row, extended, require_plain
 
@@ -54,5 +54,5 @@ def update_of(algo: Hyperparameters) -> Callable:
 
 register("mappo", mappo.update, keys=mappo.Mappo, cell="mappo")
 register("a2po", a2po.update, keys=a2po.A2po, cell="a2po")
-register("happo", a2po.update, keys=a2po.Happo, cell="happo")
+register("happo", happo.update, keys=happo.Happo, cell="happo")
 REGISTRY.complete()

@@ -1,4 +1,4 @@
-"""From a window of experience to the blocks of sequences that an epoch walks through."""
+"""From a trajectory of experience to the blocks of sequences that an epoch walks through."""
 
 import functools
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.learn.rollout import Window, merge_time
+from lorasa_jax.learn.rollout import Trajectory, merge_time
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.networks import Views
 
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 def prepare(
-    window: Window,
+    trajectory: Trajectory,
     team: Team,
     advantages: jax.Array,
     targets: jax.Array,
@@ -53,7 +53,7 @@ def prepare(
     clock: int,
     alike: Mapping[str, int] = MappingProxyType({}),
 ) -> Batch:
-    """Cuts a window into chunks of `clock` steps, in `blocks` equal parts.
+    """Cuts a trajectory into chunks of `clock` steps, in `blocks` equal parts.
 
     alike: the environment's, where all agents are trained together. What they see alike is then
     kept once: a first layer multiplies it once for all agents of one network, and reads it once
@@ -61,7 +61,7 @@ def prepare(
     advantages and targets [time, env, agent]. Chunks never interleave time: each is `clock`
     consecutive steps of one environment, and starts from the recurrent state it was played with.
     """
-    steps = window.transitions
+    steps = trajectory.transitions
     steps = steps._replace(
         obs=team.actor.network.prepare(steps.obs, alike.get("obs", 0)),
         state=team.critic.network.prepare(steps.state, alike.get("state", 0)),
@@ -86,8 +86,8 @@ def prepare(
         advantage=from_time(advantages, blocks=blocks, clock=clock),
         target=from_time(targets, blocks=blocks, clock=clock),
         first=per_env(steps.first),
-        actor_carry=carry(window.actor_carry),
-        critic_carry=carry(window.critic_carry),
+        actor_carry=carry(trajectory.actor_carry),
+        critic_carry=carry(trajectory.critic_carry),
     )
 
 

@@ -22,35 +22,19 @@ class Mappo(Hyperparameters):
 def update(
     state: TrainState, team_: Team, hp: Hyperparameters
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
-    """One iteration: play a window, estimate advantages, then `epochs` passes over it.
+    """One iteration: play a trajectory, estimate advantages, then `epochs` passes over it.
 
     A pass is one full-batch step, or one step for each of `minibatches` random parts; passes end
     early where the policy has moved by more than `target_kl`.
 
     Returns the new state, means over epochs of what the steps reported, and the episodes that
-    ended in the window.
+    ended in the trajectory.
     """
     key, collect_key = jax.random.split(state.key)
     collect_key = devices.own_key(collect_key, hp)
-    runner, window, episodes = rollout.collect(
-        collect_key, team_, team_.actor.scheme.weights(state.actor.banks),
-        team_.critic.scheme.weights(state.critic.banks), state.runner, state.observed,
-        length=hp.rollout_length, chunk=hp.chunk_length,
-    )  # fmt: skip
-    advantages, targets = ppo.estimate(window, state.value_norm, hp)
-    active = rollout.merge_time(window.transitions.active)
-    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
-    blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
-    batch = batches.prepare(
-        window._replace(transitions=observed.shown(state.observed, window.transitions)),
-        team_,
-        returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
-        targets,
-        blocks=blocks * hp.minibatches,
-        clock=hp.chunk_length,
-        alike=getattr(team_.env, "alike", {}),
-    )
-
+    runner, trajectory, episodes = rollout.collect(collect_key, team_, state, hp)
+    advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
+    batch = _batch(state, trajectory, advantages, targets, team_, hp)
     one_step = ppo.guarded(lambda learners, part: step(learners, part, team_, hp), hp.target_kl)
 
     def epoch(carry, key):
@@ -62,9 +46,26 @@ def update(
         jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
     report = ppo.means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
-    seen = observed.update(state.observed, window, team_, hp)
+    report |= ppo.no_legal_action(trajectory, team_, hp)
+    seen = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, actor, critic, norm, runner, seen)
     return state, report, devices.total(episodes, hp)
+
+
+def _batch(state, trajectory, advantages, targets, team_, hp) -> batches.Batch:
+    """The trajectory in blocks of sequences, with normalised advantages."""
+    active = rollout.merge_time(trajectory.transitions.active)
+    sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
+    blocks = batches.block_count(sequences, hp.chunk_length * team_.env.num_agents)
+    return batches.prepare(
+        trajectory._replace(transitions=observed.shown(state.observed, trajectory.transitions)),
+        team_,
+        returns.normalise(advantages, active, lambda x: devices.total(x, hp)),
+        targets,
+        blocks=blocks * hp.minibatches,
+        clock=hp.chunk_length,
+        alike=getattr(team_.env, "alike", {}),
+    )
 
 
 def step(learners, batch: batches.Batch, team_: Team, hp):

@@ -1,22 +1,22 @@
-"""Running statistics of what agents and critics see, window after window."""
+"""Running statistics of what agents and critics see, trajectory after trajectory."""
 
 import jax
 import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Moments, Observed, combined, normalised
 from lorasa_jax.learn import devices
-from lorasa_jax.learn.rollout import Transition, Window, merge_time
+from lorasa_jax.learn.rollout import Trajectory, Transition, merge_time
 from lorasa_jax.learn.team import Team
 
 
-def update(seen: Observed | None, window: Window, team: Team, hp) -> Observed | None:
-    """The statistics with a window's observations of active agents, and states of all, added.
+def update(seen: Observed | None, trajectory: Trajectory, team: Team, hp) -> Observed | None:
+    """The statistics with a trajectory's observations of active agents, and states of all, added.
 
     They belong to the network that reads them: where that is frozen, so are they.
     """
     if seen is None or team.actor.scheme.adapts:
         return seen
-    steps = jax.tree.map(merge_time, window.transitions)
+    steps = jax.tree.map(merge_time, trajectory.transitions)
     obs = moments(steps.obs, steps.active, hp)
     state = moments(steps.state, jnp.ones_like(steps.active), hp)
     return Observed(combined(seen.obs, obs), combined(seen.state, state))

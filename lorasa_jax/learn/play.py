@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.learn.rollout import choose
+from lorasa_jax.learn.resets import choose
 from lorasa_jax.learn.team import Team, forward
 
 
 class EpisodeResults(NamedTuple):
-    """Per episode [episode]: undiscounted return, length in steps, and whether it was won.
+    """Per episode [episode]: undiscounted return, length in steps, and whether it was won (0 or 1).
 
     won is None where the environment has no notion of winning.
     """
@@ -36,6 +36,7 @@ def play(
 ) -> EpisodeResults:
     """Plays `episodes` episodes side by side, with the mode of every action distribution.
 
+    An episode that the environment has not ended after `max_steps` ends there.
     actor_weights is what the actor's scheme gives for its banks; sampled draws actions instead.
     The key is consumed.
     """
@@ -56,11 +57,12 @@ def play(
         carry, action = _act(act_key, team, actor_weights, carry, timestep, sampled)
         after, timestep = jax.vmap(env.step)(jax.random.split(step_key, episodes), state, action)
         playing = ~done
-        ended = timestep.terminated | timestep.truncated
+        lengths = results.lengths + playing
+        ended = timestep.terminated | timestep.truncated | (lengths >= env.max_steps)
         results = EpisodeResults(
             results.returns + jnp.where(playing, timestep.reward, 0.0),
-            results.lengths + playing,
-            None if wins is None else jnp.where(playing & ended, timestep.info["won"], results.won),
+            lengths,
+            None if wins is None else _won(playing & ended, timestep, results.won),
         )
         # A finished episode stays where it ended: its physics may not be stepped on sensibly.
         state = choose(done, state, after)
@@ -70,8 +72,13 @@ def play(
     return jax.lax.while_loop(unfinished, step, start)[4]
 
 
+def _won(ended, timestep, before):
+    """1.0 for episodes that have just `ended` and are won, `before` for those that go on."""
+    return jnp.where(ended, timestep.info["won"].astype(float), before)
+
+
 def record(key: jax.Array, team: Team, actor_weights, *, sampled: bool = False) -> Recording:
-    """Plays one episode and keeps every state. The key is consumed."""
+    """Plays one episode, of `max_steps` at most, and keeps every state. The key is consumed."""
     env = team.env
     reset_key, key = jax.random.split(key)
     first, timestep = jax.vmap(env.reset)(reset_key[None])

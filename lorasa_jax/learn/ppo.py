@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed
+from lorasa_jax.envs.types import Discrete
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
 from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
@@ -108,30 +109,43 @@ class Losses(NamedTuple):
     measures: dict[str, jax.Array]
 
 
-def estimate(window, norm: ValueNorm, hp: Hyperparameters) -> tuple[jax.Array, jax.Array]:
+def estimate(trajectory, norm: ValueNorm, hp: Hyperparameters) -> tuple[jax.Array, jax.Array]:
     """Advantages and value targets [time, env, agent] in units of return."""
-    steps = experience(window, norm, hp)
+    steps = experience(trajectory, norm, hp)
     advantages = returns.gae(gae_lambda=hp.gae_lambda, **steps)
     return advantages, advantages + steps["values"]
 
 
-def experience(window, norm: ValueNorm, hp: Hyperparameters) -> dict[str, Any]:
+def experience(trajectory, norm: ValueNorm, hp: Hyperparameters) -> dict[str, Any]:
     """What `returns.gae` and `returns.steps` take: [time, env, agent], in units of return."""
-    window = window._replace(
-        last_value=value_norm.denormalise(norm, window.last_value),
-        end_values=value_norm.denormalise(norm, window.end_values),
+    trajectory = trajectory._replace(
+        last_value=value_norm.denormalise(norm, trajectory.last_value),
+        end_values=value_norm.denormalise(norm, trajectory.end_values),
     )
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
     values = value_norm.denormalise(norm, steps.value)
     return {
         "rewards": jnp.broadcast_to(steps.reward[..., None], values.shape),
         "values": values,
-        "next_values": rollout.next_values(window, values),
+        "next_values": rollout.next_values(trajectory, values),
         "terminated": jnp.broadcast_to(steps.terminated[..., None], values.shape).astype(float),
         "truncated": jnp.broadcast_to(steps.truncated[..., None], values.shape).astype(float),
         "gamma": hp.gamma,
         "truncation": hp.truncation,
     }
+
+
+def no_legal_action(trajectory, team: Team, hp: Hyperparameters) -> dict[str, jax.Array]:
+    """The share [] of active agents' samples in which no action was legal, by the metric's name.
+
+    Nothing where actions are continuous: there `legal` tells which dimensions exist.
+    """
+    if not isinstance(team.env.action_space, Discrete):
+        return {}
+    active, legal = trajectory.transitions.active, trajectory.transitions.legal
+    without = jnp.sum(active & ~legal.any(-1)).astype(float)
+    without, count = devices.total((without, active.sum().astype(float)), hp)
+    return {"no_legal_action": without / jnp.maximum(count, 1.0)}
 
 
 def gradients(

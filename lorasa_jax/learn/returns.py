@@ -29,7 +29,7 @@ def steps(
     gamma: float,
     truncation: str = "bootstrap",
 ) -> Steps:
-    """Temporal-difference errors of one window.
+    """Temporal-difference errors of one trajectory.
 
     Args:
       rewards, terminated, truncated: [time, ...]; both flags belong to the step they end.
@@ -50,27 +50,27 @@ def steps(
     )
 
 
-def gae(*, gamma: float, gae_lambda: float, **window) -> jax.Array:
+def gae(*, gamma: float, gae_lambda: float, **trajectory) -> jax.Array:
     """Generalised advantage estimates [time, ...] (Schulman et al. 2016); see `steps`.
 
     Value targets are `values` plus these.
     """
-    found = steps(gamma=gamma, **window)
+    found = steps(gamma=gamma, **trajectory)
     return _backward(found, gamma * gae_lambda * found.continues)
 
 
 def off_policy(
-    window: Steps, ratio: jax.Array, *, gamma: float, gae_lambda: float, trace: str
+    trajectory: Steps, ratio: jax.Array, *, gamma: float, gae_lambda: float, trace: str
 ) -> jax.Array:
     """Advantages [time, ...] with traces that other agents' changed policies shorten.
 
     ratio [time, ...] is the product of the preceding agents' and the agent's own ratios; ratios of
     one give GAE (but for `squared`). trace names a row of TRACES.
     """
-    return TRACES[trace](window, ratio, gamma, gae_lambda)
+    return TRACES[trace](trajectory, ratio, gamma, gae_lambda)
 
 
-def _backward(window, reach):
+def _backward(trajectory, reach):
     """A_t = keeps_t (error_t + reach_t A_(t+1)); reach_t covers the way from t to t + 1."""
 
     def step(following, now):
@@ -78,29 +78,29 @@ def _backward(window, reach):
         advantage = keeps * (error + reach * following)
         return advantage, advantage
 
-    start = jnp.zeros_like(window.errors[0])
-    inputs = (window.errors, reach, window.keeps)
+    start = jnp.zeros_like(trajectory.errors[0])
+    inputs = (trajectory.errors, reach, trajectory.keeps)
     return jax.lax.scan(step, start, inputs, reverse=True, unroll=16)[1]
 
 
 def _following(ratio):
-    """ratio_(t+1); the window's end has no following step, and its reach is never used."""
+    """ratio_(t+1); the trajectory's end has no following step, and its reach is never used."""
     return jnp.concatenate([ratio[1:], jnp.ones_like(ratio[:1])])
 
 
-def _capped(window, ratio, gamma, gae_lambda):
+def _capped(trajectory, ratio, gamma, gae_lambda):
     """The A2PO paper's preceding-agent off-policy correction: lambda min(1, ratio) a step."""
     reach = gamma * gae_lambda * jnp.minimum(1.0, _following(ratio))
-    return _backward(window, reach * window.continues)
+    return _backward(trajectory, reach * trajectory.continues)
 
 
-def _squared(window, ratio, gamma, gae_lambda):
+def _squared(trajectory, ratio, gamma, gae_lambda):
     """The authors' code without `speedup_trace`: lambda enters a second time."""
     reach = gamma * gae_lambda**2 * jnp.minimum(1.0, _following(ratio))
-    return _backward(window, reach * window.continues)
+    return _backward(trajectory, reach * trajectory.continues)
 
 
-def _running(window, ratio, gamma, gae_lambda):
+def _running(trajectory, ratio, gamma, gae_lambda):
     """The authors' code with `speedup_trace`: the running product is capped, and may recover.
 
     P_(t,l) = min(1, ratio_l P_(t,l-1)), P_(t,t) = 1: no backward recursion, hence time x time.
@@ -117,16 +117,16 @@ def _running(window, ratio, gamma, gae_lambda):
         return (product, weight, total + weight * product * error), None
 
     # The way to a step leads over the end of the one before.
-    before = jnp.concatenate([jnp.ones_like(ratio[:1]), window.continues[:-1]])
+    before = jnp.concatenate([jnp.ones_like(ratio[:1]), trajectory.continues[:-1]])
     zero = jnp.zeros_like(ratio)
-    inputs = (jnp.arange(length), ratio, window.errors, before, window.keeps)
+    inputs = (jnp.arange(length), ratio, trajectory.errors, before, trajectory.keeps)
     return jax.lax.scan(step, (zero + 1.0, zero, zero), inputs)[0][2]
 
 
-def _none(window, ratio, gamma, gae_lambda):
+def _none(trajectory, ratio, gamma, gae_lambda):
     """GAE whatever the others did (HAPPO)."""
     del ratio
-    return _backward(window, gamma * gae_lambda * window.continues)
+    return _backward(trajectory, gamma * gae_lambda * trajectory.continues)
 
 
 TRACES = {"capped": _capped, "running": _running, "squared": _squared, "none": _none}

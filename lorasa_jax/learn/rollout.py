@@ -1,4 +1,4 @@
-"""Collecting one window of experience from many environments in one compiled scan."""
+"""Collecting one trajectory of experience from many environments in one compiled scan."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,13 +8,12 @@ import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed, normalised
 from lorasa_jax.envs.types import TimeStep
+from lorasa_jax.learn.resets import reset_ended
 from lorasa_jax.learn.team import Team, forward
-
-RESETS = 8  # groups in which all environments would be reset
 
 
 class Runner(NamedTuple):
-    """What goes on from window to window: environments, their last time step, recurrent states.
+    """What one trajectory hands to the next: environments, their last time step, recurrent states.
 
     first [env]: the time step begins an episode. episode_return [env]: sum of rewards so far.
     """
@@ -47,8 +46,8 @@ class Transition(NamedTuple):
     slot: jax.Array
 
 
-class Window(NamedTuple):
-    """A window of experience, [chunk, step within it, env, ...], and what surrounds it.
+class Trajectory(NamedTuple):
+    """Experience [chunk, step within it, env, ...], and what surrounds it.
 
     actor_carry, critic_carry [chunk, env, agent, hidden]: recurrent states at each chunk's start.
     last_value [env, agent]: V after the last step. end_values [slot, env, agent]: V of the last
@@ -63,7 +62,7 @@ class Window(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Sums over the episodes that ended in a window."""
+    """Sums over the episodes that ended in a trajectory."""
 
     count: jax.Array
     returns: jax.Array
@@ -108,7 +107,24 @@ def critic_values(team, weights, carry, state, first):
     return carry, out["value"][0, ..., 0]
 
 
-def collect(
+def collect(key: jax.Array, team: Team, state, hp) -> tuple[Runner, Trajectory, Episodes]:
+    """`unroll` with the weights of a train state (ppo.TrainState), from where its runner stands.
+
+    hp (ppo.Hyperparameters) gives the length and the chunks. The key is consumed.
+    """
+    return unroll(
+        key,
+        team,
+        team.actor.scheme.weights(state.actor.banks),
+        team.critic.scheme.weights(state.critic.banks),
+        state.runner,
+        state.observed,
+        length=hp.rollout_length,
+        chunk=hp.chunk_length,
+    )
+
+
+def unroll(
     key: jax.Array,
     team: Team,
     actor_weights,
@@ -118,21 +134,13 @@ def collect(
     *,
     length: int,
     chunk: int,
-) -> tuple[Runner, Window, Episodes]:
+) -> tuple[Runner, Trajectory, Episodes]:
     """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
 
     seen: statistics by which networks see observations and states normalised, if any.
-    Environments are reset as they end; the last observation of a truncated episode is kept for
-    its value. Episodes last at least `max_steps` before truncation, so that ceil(length /
-    max_steps) slots an environment are enough.
+    Environments are reset as they end; the critic's view of a truncated episode's last observation
+    is kept until the end, when all such values are computed at once.
     """
-    slots = math.ceil(length / team.env.max_steps)
-    ends = _Ends(
-        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
-        jnp.zeros((slots, *runner.critic_carry.shape)),
-        jnp.zeros(runner.first.shape, jnp.int32),
-    )
-    zero = jnp.zeros(())
 
     def step(carry, draws):
         runner, ends, episodes = carry
@@ -146,12 +154,27 @@ def collect(
         carry, transitions = jax.lax.scan(step, carry, draws)
         return carry, (transitions, runner.actor_carry, runner.critic_carry)
 
+    no_ends, none = _no_ends(runner, end_slots(team.env, length)), Episodes(*[jnp.zeros(())] * 3)
     carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
         run_chunk,
-        (runner, ends, Episodes(zero, zero, zero)),
+        (runner, no_ends, none),
         _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
+    values = _values_after(team, critic_weights, runner, ends, seen)
+    return runner, Trajectory(transitions, actor_carry, critic_carry, *values), episodes
+
+
+def _no_ends(runner: Runner, slots: int) -> _Ends:
+    return _Ends(
+        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
+        jnp.zeros((slots, *runner.critic_carry.shape)),
+        jnp.zeros(runner.first.shape, jnp.int32),
+    )
+
+
+def _values_after(team, critic_weights, runner, ends, seen):
+    """V after the last step [env, agent], and of truncated episodes' ends [slot, env, agent]."""
     last_state = _shown(seen and seen.state, runner.timestep.state)
     _, last_value = critic_values(
         team, critic_weights, runner.critic_carry, last_state, runner.first
@@ -160,11 +183,21 @@ def collect(
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
     )(ends.carry, _shown(seen and seen.state, ends.state))
-    return runner, Window(transitions, actor_carry, critic_carry, last_value, end_values), episodes
+    return last_value, end_values
+
+
+def end_slots(env, length: int) -> int:
+    """How many truncations one environment may see in `length` steps.
+
+    One every `max_steps` where it never truncates earlier (`truncates_early`), else one a step.
+    """
+    if getattr(env, "truncates_early", True):
+        return length
+    return math.ceil(length / env.max_steps)
 
 
 def _draw(key, team, *shape) -> _Draws:
-    """All randomness of a window at once: a generator inside the loop would cost more there."""
+    """All randomness of a trajectory at once: a generator inside the loop would cost more there."""
     act_key, step_key, reset_key = jax.random.split(key, 3)
     return _Draws(
         team.distribution.noise(act_key, *shape, team.env.num_agents),
@@ -180,7 +213,6 @@ def _shown(moments, x):
 def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     """One step of all environments: act, step, remember truncated ends, reset."""
     env, now = team.env, runner.timestep
-    num_envs = runner.first.shape[0]
     obs = _shown(seen and seen.obs, now.obs)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
@@ -206,11 +238,8 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
     ends = _remember(ends, cut, after.state, critic_carry)
     new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))
     episode_return = runner.episode_return + after.reward
-    episodes = Episodes(
-        ended.sum().astype(float),
-        jnp.sum(ended * episode_return),
-        jnp.sum(ended * after.info.get("won", jnp.zeros(num_envs))),
-    )
+    won = after.info.get("won", jnp.zeros_like(ended)).astype(float)
+    sums = (x.sum() for x in (ended.astype(float), ended * episode_return, ended * won))
     runner = Runner(
         new_state,
         new,
@@ -219,64 +248,28 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
         ended,
         jnp.where(ended, 0.0, episode_return),
     )
-    return runner, ends, transition, episodes
-
-
-def reset_ended(env, ended: jax.Array, keys: jax.Array, now):
-    """`now` (states, time steps) [env, ...] with those reset that have ended [env]; keys [env].
-
-    A few at a time, until all are: resets cost as much as the episodes that end, not as many as
-    there are environments, also under vmap, where a condition would evaluate both its branches.
-    """
-    num_envs = ended.shape[0]
-    group = max(1, num_envs // RESETS)
-    order = jnp.argsort(~ended, stable=True)
-    order = jnp.concatenate([order, jnp.zeros(group, order.dtype)])
-    count = ended.sum()
-
-    def more(loop):
-        return loop[1] < count
-
-    def some(loop):
-        now, begin = loop
-        who = jax.lax.dynamic_slice(order, (begin,), (group,))
-        fresh = jax.vmap(env.reset)(keys[who])
-        into = jnp.where(begin + jnp.arange(group) < count, who, num_envs)
-        put = lambda old, new: old.at[into].set(new, mode="drop")  # noqa: E731
-        return jax.tree.map(put, now, fresh), begin + group
-
-    return jax.lax.while_loop(more, some, (now, jnp.zeros((), count.dtype)))[0]
-
-
-def choose(condition: jax.Array, new, old):
-    """Per environment the leaves of `new` where condition [env], else those of `old`."""
-
-    def leaf(new, old):
-        mask = condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim))
-        return jnp.where(mask, new, old)
-
-    return jax.tree.map(leaf, new, old)
+    return runner, ends, transition, Episodes(*sums)
 
 
 def _remember(ends, cut, state, carry):
-    slots = jnp.arange(ends.state.shape[0])[:, None]
-    write = cut & (slots == ends.used)
+    slots, num_envs = ends.state.shape[:2]
+    at = jnp.where(cut, ends.used, slots), jnp.arange(num_envs)  # no such slot: nothing is written
     return _Ends(
-        jnp.where(write[..., None, None], state, ends.state),
-        jnp.where(write[..., None, None], carry, ends.carry),
+        ends.state.at[at].set(state, mode="drop"),
+        ends.carry.at[at].set(carry, mode="drop"),
         ends.used + cut,
     )
 
 
-def next_values(window: Window, values: jax.Array) -> jax.Array:
+def next_values(trajectory: Trajectory, values: jax.Array) -> jax.Array:
     """[time, env, agent]: V of what each step led to, truncated episodes' true last ones included.
 
-    values [time, env, agent] are the transitions' own; same units as `window.last_value`.
+    values [time, env, agent] are the transitions' own; same units as `trajectory.last_value`.
     """
-    steps = jax.tree.map(merge_time, window.transitions)
-    following = jnp.concatenate([values[1:], window.last_value[None]])
-    slot = jnp.minimum(steps.slot, window.end_values.shape[0] - 1)
-    at_end = window.end_values[slot, jnp.arange(slot.shape[1])]
+    steps = jax.tree.map(merge_time, trajectory.transitions)
+    following = jnp.concatenate([values[1:], trajectory.last_value[None]])
+    slot = jnp.minimum(steps.slot, trajectory.end_values.shape[0] - 1)
+    at_end = trajectory.end_values[slot, jnp.arange(slot.shape[1])]
     return jnp.where(steps.truncated[..., None], at_end, following)
 
 

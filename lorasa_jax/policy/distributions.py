@@ -1,7 +1,7 @@
 """Action distributions: what the actor's outputs mean.
 
 Both kinds share their functions: `noise` draws what `sample` turns into a stored action, so that a
-whole window's randomness comes from one call outside the loop; `log_prob` and `entropy` score
+whole trajectory's randomness comes from one call outside the loop; `log_prob` and `entropy` score
 stored actions, `mode` is the greedy one, `to_env` makes one to act with.
 Log-probabilities keep a last axis: one entry per action dimension, a single one where discrete;
 `dimensions` tells which of them exist. `measures` are further numbers that training reports.

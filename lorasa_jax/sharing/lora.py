@@ -95,30 +95,39 @@ def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) ->
 
 
 def delta(adapter: dict, spec: LoraSpec, layer: str) -> jax.Array | None:
-    """The adapter's matrix [agent, d, k], of rank at most r; None if it has offsets only."""
+    """The adapter's matrix [agent, d, k], of rank at most r; None if it has offsets only.
+
+    Without an agent axis where the adapter has none.
+    """
     if "a" in adapter:
         product = matmul(adapter["a"], adapter["b"])
         return spec.scaling(layer_of(layer)) * product
     return adapter.get("full")
 
 
-def merge(net: dict, axes: dict, adapters: dict, spec: LoraSpec) -> tuple[dict, dict]:
+def merge(
+    net: dict, axes: dict, adapters: dict, adapter_axes: dict, spec: LoraSpec
+) -> tuple[dict, dict]:
     """Each agent's merged weights (paper, Algorithm 3), and the axes to map over.
 
-    net's leaves carry a leading agent axis where `axes` says 0. Returns the same trees with the
-    adapted parts replaced; all that is not adapted is passed on as it is.
+    Leaves of net and adapters carry a leading agent axis where `axes` and `adapter_axes` say 0,
+    and none where they say None; adapted parts carry one where either does. Returns the same trees
+    with the adapted parts replaced; all that is not adapted is passed on as it is.
     """
     net, axes = dict(net), dict(axes)
     for layer, adapter in adapters.items():
+        by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
-            net[layer], axes[layer] = net[layer] + adapter["offset"], 0
+            net[layer] = net[layer] + adapter["offset"]
+            axes[layer] = 0 if by_agent else axes[layer]
             continue
         changes = {part: adapter[part] for part in ("bias", "scale") if part in adapter}
         matrix = delta(adapter, spec, layer)
         if matrix is not None:
             changes["kernel"] = matrix
         net[layer] = {**net[layer], **{part: net[layer][part] + x for part, x in changes.items()}}
-        axes[layer] = {**axes[layer], **dict.fromkeys(changes, 0)}
+        if by_agent:
+            axes[layer] = {**axes[layer], **dict.fromkeys(changes, 0)}
     return net, axes
 
 
@@ -142,8 +151,7 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
         return adopt(adapter_key, base.init(net_key, fresh))
 
     def combine(parts):
-        net, axes = parts["net"]
-        return merge(net, axes, parts["adapters"][0], spec)
+        return merge(*parts["net"], *parts["adapters"], spec)
 
     return Scheme(banks, init, adopt, combine)
 

@@ -56,7 +56,7 @@ class Scheme(NamedTuple):
         return "net" in self.banks and not self.banks["net"].trained
 
     @property
-    def agents_are_apart(self) -> bool:
+    def independent(self) -> bool:
         """Whether training one agent leaves all others as they are."""
         return all(
             len(set(self.banks[name].index)) == len(self.banks[name].index) for name in self.trained

@@ -106,19 +106,13 @@ class Checkpoints:
             else abstract
         )
         saved = self._manager.restore(
-            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(_lean(asked)))
+            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(_lean(_filled(asked))))
         )["state"]
         saved = _whole(asked, saved)
         for name, keys in lacking.items():
             new = {key: np.full_like(getattr(abstract, name)[key], later[name]) for key in keys}
             saved = saved._replace(**{name: {**getattr(saved, name), **new}})
-        return jax.tree.map(
-            lambda old, new: (
-                jax.random.wrap_key_data(jnp.asarray(new)) if _is_key(old) else jnp.asarray(new)
-            ),
-            like,
-            saved,
-        )
+        return jax.tree.map(_restored, like, saved)
 
     def _stored(self, update):
         """The paths of a checkpoint's arrays."""
@@ -139,7 +133,19 @@ def _keys_to_data(tree):
 
 
 def _to_numpy(tree):
-    return _lean(jax.tree.map(np.asarray, _keys_to_data(tree)))
+    return _lean(_filled(jax.tree.map(np.asarray, _keys_to_data(tree))))
+
+
+def _filled(tree):
+    """The tree with arrays of one zero in place of empty ones, which Orbax refuses to store."""
+    return jax.tree.map(lambda x: x if x.size else np.zeros(1, x.dtype), tree)
+
+
+def _restored(like, stored):
+    """A stored array as the state has it: a key, an empty array, or what was stored."""
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(stored))
+    return jnp.asarray(stored) if like.size else jnp.zeros(like.shape, like.dtype)
 
 
 def _lean(tree):

@@ -55,7 +55,7 @@ def check(config: Config) -> None:
 
 
 def find(config: Config) -> tuple[int, ...]:
-    """The group of every agent: as configured, or from one window of random play.
+    """The group of every agent: as configured, or from one trajectory of random play.
 
     Every agent plays with a fresh network of its own, as in SePS; a batch of seeds shares the
     clusters of its first seed. Reproducible from that seed.
@@ -65,19 +65,15 @@ def find(config: Config) -> tuple[int, ...]:
     given = config.sharing["clusters"]
     if given is not None:
         return clustering.renumbered(given)
-    team = phases.build_teams(config, apart=True)[0]
+    team = phases.build_teams(config, independent=True)[0]
     hp = phases.hyperparameters(config)
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
 
     @jax.jit
     def experience(key):
         state = phases.start(jnp.uint32(config.seed), team, hp)
-        _, window, _ = rollout.collect(
-            key, team, team.actor.scheme.weights(state.actor.banks),
-            team.critic.scheme.weights(state.critic.banks), state.runner,
-            length=hp.rollout_length, chunk=hp.chunk_length,
-        )  # fmt: skip
-        return jax.tree.map(rollout.merge_time, window.transitions)
+        _, trajectory, _ = rollout.collect(key, team, state, hp)
+        return jax.tree.map(rollout.merge_time, trajectory.transitions)
 
     steps = experience(play_key)
     action = team.distribution.to_env(steps.action).astype(float)

@@ -55,12 +55,12 @@ class Phase:
 
 
 def build_teams(
-    config: Config, clusters: tuple[int, ...] | None = None, *, apart: bool = False
+    config: Config, clusters: tuple[int, ...] | None = None, *, independent: bool = False
 ) -> tuple[Team, ...]:
     """The team of every phase: one environment, and a scheme for actor and critic a phase.
 
-    clusters: the group of every agent, where the way of sharing needs groups. apart: every agent
-    on its own instead, whatever the configuration says.
+    clusters: the group of every agent, where the way of sharing needs groups. independent: every
+    agent has networks of its own instead, whatever the configuration says.
     """
     options = dict(config.env)
     env = envs.make(options.pop("name"), **options)
@@ -69,12 +69,12 @@ def build_teams(
     else:
         network = config.network
         distribution = SquashedGaussian(env.action_space.size, network.log_std, network.std_min)
-    row = sharing.REGISTRY.row("nps" if apart else config.sharing["name"])
+    row = sharing.REGISTRY.row("nps" if independent else config.sharing["name"])
     options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
     schemes = row.make(given)
     critics = schemes.critic_phases
-    if config.critic_sharing is not None and not apart:
+    if config.critic_sharing is not None and not independent:
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
     actor, critic = config.network.actor(distribution), config.network.critic()

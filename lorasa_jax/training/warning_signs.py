@@ -9,7 +9,8 @@ def found(rows: list[dict]) -> dict[str, str]:
 
     `spread`: a seed's actions hardly vary (mean standard deviation below 0.02), so that it no
     longer explores. `kl`: a seed's policy moves by more than 0.05 an update, evaluation after
-    evaluation, so that PPO's clip no longer holds it.
+    evaluation, so that PPO's clip no longer holds it. `legal`: the environment left agents that act
+    without any legal action.
     """
     signs: dict[str, str] = {}
     in_a_row: dict[int, int] = {}
@@ -22,6 +23,14 @@ def found(rows: list[dict]) -> dict[str, str]:
                 f"step {step}: actions of seed {seed} have a mean standard deviation of "
                 f"{spread:.3f} and explore hardly anything any more; network.log_std=vector, "
                 "network.std_min or algo.entropy_coef keep it up.",
+            )
+        stuck = row.get("no_legal_action")
+        if stuck is not None and stuck > 0:
+            signs.setdefault(
+                "legal",
+                f"step {step}: in {stuck:.2%} of what active agents of seed {seed} played, the "
+                "environment declared no action legal, and one was drawn all the same; its "
+                "TimeStep.legal or TimeStep.active is wrong there.",
             )
         in_a_row[seed] = in_a_row.get(seed, 0) + 1 if kl is not None and kl > MOVED else 0
         if in_a_row[seed] >= STAYS:

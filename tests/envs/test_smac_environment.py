@@ -170,6 +170,7 @@ def test_victory_and_defeat(skirmish, step, start, dead, terminated, won):
     state = changed(start[0], unit_health=dict.fromkeys(dead, 0.0))
     _, timestep = step(KEY, state, stops(skirmish))
     assert timestep.terminated == terminated and timestep.info["won"] == won
+    assert timestep.info["won"].dtype == bool
     assert not timestep.truncated
     np.testing.assert_array_equal(timestep.active, [i not in dead for i in range(4)])
 

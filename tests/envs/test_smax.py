@@ -159,6 +159,7 @@ def test_a_battle_that_ends_on_the_last_step_is_terminated(winners, steps):
     assert timestep.terminated and not timestep.truncated
     won = float(winners == (True, False))
     assert timestep.info["won"] == won and timestep.reward == won
+    assert timestep.info["won"].dtype == bool
 
 
 def test_nothing_is_won_while_it_lasts():
@@ -328,10 +329,10 @@ def test_trains_and_keeps_memory_through_deaths():
             role.scheme.weights(learner.banks)
             for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
         ]
-        return rollout.collect(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
+        return rollout.unroll(KEY, team, *weights, state.runner, length=40, chunk=10)[1:]
 
-    window, episodes = collect(state)
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
+    trajectory, episodes = collect(state)
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
     ended = np.asarray(steps.terminated | steps.truncated)
     np.testing.assert_array_equal(steps.first[1:], ended[:-1])
     died = np.asarray(steps.active[:-1] & ~steps.active[1:]).any(-1)

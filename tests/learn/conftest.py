@@ -36,6 +36,7 @@ class Counter:
     agents = ("agent_0", "agent_1")
     observation_size = 5
     state_size = 6
+    truncates_early = False
 
     def reset(self, key):
         state = Count(jnp.zeros(()), jnp.zeros(()))
@@ -64,7 +65,7 @@ class Counter:
             truncated=state.steps >= self.max_steps,
             active=jnp.array([True, False]) | (state.steps < 2),
             legal=jnp.arange(width) < jnp.array([[width], [width - 1]]),
-            info={"won": terminated.astype(float)},
+            info={"won": terminated},
         )
 
 

@@ -1,4 +1,4 @@
-"""Run by test_devices.py with two devices: the update of a window, whole and split in halves.
+"""Run by test_devices.py with two devices: the update of a trajectory, whole and split in halves.
 
 Prints one JSON line per algorithm: the greatest difference in parameters and value statistics,
 how far parameters moved, what was reported for the whole and for the halves, and the greatest
@@ -44,34 +44,28 @@ def main(algo):
     progress = jax.jit(lambda: phases.begin(config, team))()
     state = jax.tree.map(lambda x: x[0], progress.state)
 
-    @jax.jit
-    def play(state):
-        weights = (role.scheme.weights(learner.banks) for role, learner in zip(
-            (team.actor, team.critic), (state.actor, state.critic), strict=True))  # fmt: skip
-        return COLLECT(
-            jax.random.key(5), team, *weights, state.runner,
-            length=hp.rollout_length, chunk=hp.chunk_length,
-        )  # fmt: skip
+    play = jax.jit(lambda state: COLLECT(jax.random.key(5), team, state, hp)[1:])
+    recorded = jax.tree.map(np.asarray, play(state))
 
-    recorded = jax.tree.map(np.asarray, play(state)[1:])
+    def whole(key, team, state, hp):
+        return state.runner, *jax.tree.map(jnp.asarray, recorded)
 
-    def whole(key, team, actor, critic, runner, **sizes):
-        return runner, *jax.tree.map(jnp.asarray, recorded)
-
-    def half(key, team, actor, critic, runner, **sizes):
-        """A device's environments out of the same window."""
-        window, episodes = jax.tree.map(jnp.asarray, recorded)
+    def half(key, team, state, own):
+        """A device's environments out of the same trajectory."""
+        trajectory, episodes = jax.tree.map(jnp.asarray, recorded)
         begin = jax.lax.axis_index(devices.AXIS) * (hp.num_envs // 2)
 
         def cut(axis):
             return lambda x: jax.lax.dynamic_slice_in_dim(x, begin, hp.num_envs // 2, axis)
 
-        window = window._replace(
-            transitions=jax.tree.map(cut(2), window.transitions),
-            actor_carry=cut(1)(window.actor_carry), critic_carry=cut(1)(window.critic_carry),
-            last_value=cut(0)(window.last_value), end_values=cut(1)(window.end_values),
-        )  # fmt: skip
-        return runner, window, jax.tree.map(lambda x: x / 2, episodes)
+        trajectory = trajectory._replace(
+            transitions=jax.tree.map(cut(2), trajectory.transitions),
+            actor_carry=cut(1)(trajectory.actor_carry),
+            critic_carry=cut(1)(trajectory.critic_carry),
+            last_value=cut(0)(trajectory.last_value),
+            end_values=cut(1)(trajectory.end_values),
+        )
+        return state.runner, trajectory, jax.tree.map(lambda x: x / 2, episodes)
 
     found = []
     for count, collect_ in ((1, whole), (2, half)):

@@ -15,8 +15,7 @@ from lorasa_jax.sharing.lora import LoraSpec
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = a2po.A2po(
     num_envs=ENVS, rollout_length=LENGTH, chunk_length=CHUNK, epochs=2, clip=0.2, gamma=0.9,
-    gae_lambda=0.8, entropy_coef=0.01, order="fixed",
-)  # fmt: skip
+    gae_lambda=0.8, entropy_coef=0.01, order="fixed", loop="agent")  # fmt: skip
 SPEC = LoraSpec(rank=2, alpha=2.0)
 LEARNING_RATE = 0.1  # of make_team's plain gradient descent
 
@@ -64,20 +63,17 @@ class Loop:
         self.actor, self.critic = state.actor.banks, state.critic.banks
         self.norm = state.value_norm
         _, collect_key = jax.random.split(state.key)
-        self.window = jax.jit(
-            lambda key, runner: rollout.collect(
-                key, team, team.actor.scheme.weights(self.actor),
-                team.critic.scheme.weights(self.critic), runner, length=LENGTH, chunk=CHUNK,
-            )[1]
-        )(collect_key, state.runner)  # fmt: skip
-        self.steps = jax.tree.map(rollout.merge_time, self.window.transitions)
+        self.trajectory = jax.jit(lambda key, state: rollout.collect(key, team, state, hp)[1])(
+            collect_key, state
+        )
+        self.steps = jax.tree.map(rollout.merge_time, self.trajectory.transitions)
         mean, std = value_norm.moments(self.norm)
-        window = self.window._replace(
-            last_value=self.window.last_value * std + mean,
-            end_values=self.window.end_values * std + mean,
+        trajectory = self.trajectory._replace(
+            last_value=self.trajectory.last_value * std + mean,
+            end_values=self.trajectory.end_values * std + mean,
         )
         self.values = self.steps.value * std + mean
-        following = rollout.next_values(window, self.values)
+        following = rollout.next_values(trajectory, self.values)
         alive = 1.0 - self.steps.terminated[..., None]
         self.errors = self.steps.reward[..., None] + hp.gamma * alive * following - self.values
         self.goes_on = 1.0 - (self.steps.terminated | self.steps.truncated)
@@ -99,8 +95,8 @@ class Loop:
     def change(self, actor, agent):
         """log pi_now - log pi_old [time, env, dimension] of one agent."""
         out = self.outputs(
-            self.team.actor, self.actor_of(actor, agent), self.window.actor_carry, self.steps.obs,
-            agent,
+            self.team.actor, self.actor_of(actor, agent), self.trajectory.actor_carry,
+            self.steps.obs, agent,
         )  # fmt: skip
         legal = self.steps.legal[:, :, agent]
         action = self.steps.action[:, :, agent]
@@ -146,7 +142,7 @@ class Loop:
         ).sum(-1)
         policy = -((low + self.hp.entropy_coef * entropy) * active).sum() / active.sum()
         out = self.outputs(
-            self.team.critic, self.critic_of(critic, agent), self.window.critic_carry,
+            self.team.critic, self.critic_of(critic, agent), self.trajectory.critic_carry,
             self.steps.state, agent,
         )  # fmt: skip
         value, old = out["value"][..., 0], self.steps.value[:, :, agent]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn.rollout import Transition, Window
+from lorasa_jax.learn.rollout import Trajectory, Transition
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.networks import RecurrentNetwork, standardise
 
@@ -22,7 +22,7 @@ def prepared(request):
     chunked = LABELS.reshape(CHUNKS, CLOCK, ENVS, AGENTS)
     wide = chunked[..., None]
     of_env = chunked[..., 0]
-    window = Window(
+    trajectory = Trajectory(
         Transition(
             obs=wide, state=wide, action=chunked, log_prob=wide, value=chunked, active=chunked,
             legal=wide, first=of_env, reward=of_env, terminated=of_env, truncated=of_env,
@@ -34,7 +34,7 @@ def prepared(request):
         end_values=chunked[-1, -1][None],
     )  # fmt: skip
     return request.param, batches.prepare(
-        window, TEAM, LABELS, -LABELS, blocks=request.param, clock=CLOCK
+        trajectory, TEAM, LABELS, -LABELS, blocks=request.param, clock=CLOCK
     )
 
 
@@ -100,8 +100,8 @@ def test_inputs_are_standardised_once_where_the_network_does_it(prepared):
         first=zeros[..., 0], reward=zeros[..., 0], terminated=zeros[..., 0],
         truncated=zeros[..., 0], slot=zeros[..., 0],
     )  # fmt: skip
-    window = Window(steps, x[:, 0], x[:, 0], zeros[-1, -1], zeros[-1, -1][None])
+    trajectory = Trajectory(steps, x[:, 0], x[:, 0], zeros[-1, -1], zeros[-1, -1][None])
     team = TEAM._replace(actor=TEAM.actor._replace(network=RecurrentNetwork({}, {})))
-    found = batches.prepare(window, team, LABELS, LABELS, blocks=blocks, clock=CLOCK)
+    found = batches.prepare(trajectory, team, LABELS, LABELS, blocks=blocks, clock=CLOCK)
     np.testing.assert_allclose(found.obs, standardise(found.legal), rtol=1e-6)
     np.testing.assert_array_equal(found.state, found.legal)

@@ -91,8 +91,7 @@ def test_two_updates(name, algo, space, kind):
     team_, first = started(name, space, kind)
     hp = a2po.A2po(
         num_envs=ENVS, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
-        gae_lambda=0.8, entropy_coef=0.01, **FORMS[algo],
-    )  # fmt: skip
+        gae_lambda=0.8, entropy_coef=0.01, **FORMS[algo], loop="agent")  # fmt: skip
     update = jax.jit(lambda state: UPDATES[algo](state, team_, hp)[:2], compiler_options=QUICKLY)
     ends = []
     for _ in range(2):
@@ -117,8 +116,7 @@ def test_clusters_of_one_and_of_all_update_as_ps_and_nps():
     """Gradients and all: the same update from the same parameters."""
     hp = a2po.A2po(
         num_envs=ENVS, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
-        gae_lambda=0.8, entropy_coef=0.01,
-    )  # fmt: skip
+        gae_lambda=0.8, entropy_coef=0.01, loop="agent")  # fmt: skip
     for clusters, name in (((0,) * AGENTS, "ps"), (tuple(range(AGENTS)), "nps")):
         ends = []
         for scheme in (sharing.grouped(clusters), getattr(sharing, name)(AGENTS)):

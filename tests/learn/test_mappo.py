@@ -5,8 +5,8 @@ import pytest
 
 from lorasa_jax.envs import make
 from lorasa_jax.envs.types import Box
+from lorasa_jax.learn import a2po, mappo, ppo, rollout, value_norm
 from lorasa_jax.learn import batch as batches
-from lorasa_jax.learn import mappo, ppo, rollout, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import adapted, nps, ps
@@ -58,21 +58,48 @@ def lora(start, counter):
 
 @pytest.fixture(scope="module")
 def gathered(start, counter):
-    """A window of a team without sharing, a batch of it, and an epoch on such batches."""
+    """A trajectory of a team without sharing, a batch of it, and an epoch on such batches."""
     team, state = start(counter(), nps(2), ps(2))
     actor, critic = weights(team, state)
     collect = jax.jit(
-        lambda key, runner: rollout.collect(
+        lambda key, runner: rollout.unroll(
             key, team, actor, critic, runner, length=LENGTH, chunk=CHUNK
         )
     )
-    _, window, _ = collect(jax.random.key(0), state.runner)
+    _, trajectory, _ = collect(jax.random.key(0), state.runner)
     rng = np.random.default_rng(0)
     advantages, targets = (jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2))
-    batch = batches.prepare(window, team, advantages, targets, blocks=1, clock=CHUNK)
+    batch = batches.prepare(trajectory, team, advantages, targets, blocks=1, clock=CHUNK)
     learners = state.actor, state.critic, value_norm.init(2)
     epoch = jax.jit(lambda batch: mappo.step(learners, batch, team, HP))
-    return window, team, batch, epoch
+    return trajectory, team, batch, epoch
+
+
+@pytest.mark.parametrize("algo", [mappo, a2po], ids=["mappo", "a2po"])
+def test_active_agents_without_a_legal_action_are_counted(algo, start, counter):
+    """At an episode's third step, where agent 1 is not active, neither has a legal action."""
+
+    class Stuck(counter):
+        def _timestep(self, state, reward, terminated):
+            timestep = super()._timestep(state, reward, terminated)
+            return timestep._replace(legal=timestep.legal & (state.steps < 2))
+
+    reports = {}
+    for name, env in {"stuck": Stuck(), "fine": counter(), "box": counter(Box(2))}.items():
+        team, state = start(env, ps(2), ps(2))
+        update = jax.jit(lambda state, team=team: algo.update(state, team, HP)[1])
+        reports[name] = update(state)
+        if name == "stuck":
+            key = jax.random.split(state.key)[1]
+            collect = jax.jit(lambda state, key=key, t=team: rollout.collect(key, t, state, HP)[1])
+            steps = collect(state).transitions
+    without = np.asarray(steps.obs[..., 0, 0] == 2).sum()
+    assert 0 < without < np.asarray(steps.active).sum() / 2
+    np.testing.assert_allclose(
+        reports["stuck"]["no_legal_action"], without / np.asarray(steps.active).sum(), rtol=1e-6
+    )
+    assert reports["fine"]["no_legal_action"] == 0.0
+    assert "no_legal_action" not in reports["box"]
 
 
 def test_losses_are_summed_over_blocks(monkeypatch, lora):
@@ -123,9 +150,9 @@ def test_agents_may_have_nothing_of_their_own(start, counter, critic):
 
 
 def test_views_hold_what_the_inputs_held(gathered):
-    window, team, batch, _ = gathered
+    trajectory, team, batch, _ = gathered
     labels = [jnp.zeros((LENGTH, ENVS, 2))] * 2
-    found = batches.prepare(window, team, *labels, blocks=1, clock=CHUNK, alike={"state": 3})
+    found = batches.prepare(trajectory, team, *labels, blocks=1, clock=CHUNK, alike={"state": 3})
     np.testing.assert_array_equal(found.obs, batch.obs)
     assert found.state.common.shape[2:] == (1, 12, 3)
     whole = [jnp.repeat(found.state.common, 2, axis=2), found.state.own]
@@ -134,10 +161,10 @@ def test_views_hold_what_the_inputs_held(gathered):
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_minibatches_deal_every_sequence_once(gathered, parts):
-    window, team, *_ = gathered
+    trajectory, team, *_ = gathered
     rng = np.random.default_rng(1)
     arrays = [jnp.float32(rng.standard_normal((LENGTH, ENVS, 2))) for _ in range(2)]
-    batch = batches.prepare(window, team, *arrays, blocks=parts, clock=CHUNK)
+    batch = batches.prepare(trajectory, team, *arrays, blocks=parts, clock=CHUNK)
     dealt = batches.minibatches(jax.random.key(3), batch, parts)
     assert dealt.obs.shape[:2] == (parts, 1)
 
@@ -300,13 +327,15 @@ def test_the_joint_ratio_is_the_product_over_dimensions(losses_by_ratio, counter
 
 @pytest.mark.parametrize("truncation", ["bootstrap", "authors"])
 def test_estimate_equals_gae_written_as_a_loop(gathered, truncation):
-    window, *_ = gathered
+    trajectory, *_ = gathered
     norm = value_norm.update(value_norm.init(2), jnp.array([2.0, -1.0]), jnp.array([13.0, 2.0]))
     mean, std = np.array([2.0, -1.0]), np.array([3.0, 1.0])
-    advantages, targets = ppo.estimate(window, norm, HP.replace(truncation=truncation))
-    steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), window.transitions)
+    advantages, targets = ppo.estimate(trajectory, norm, HP.replace(truncation=truncation))
+    steps = jax.tree.map(lambda x: np.asarray(rollout.merge_time(x)), trajectory.transitions)
     values = steps.value * std + mean
-    after, ends = (np.asarray(v) * std + mean for v in (window.last_value, window.end_values))
+    after, ends = (
+        np.asarray(v) * std + mean for v in (trajectory.last_value, trajectory.end_values)
+    )
     expected, following = np.zeros((LENGTH, ENVS, 2)), np.zeros((ENVS, 2))
     for t in reversed(range(LENGTH)):
         for env in range(ENVS):

@@ -18,7 +18,7 @@ def gae(rewards=REWARDS, terminated=NEVER, truncated=NEVER, **options):
     return returns.gae(**arrays, **{"gamma": 0.5, "gae_lambda": 0.5, **options})
 
 
-def random_window(seed=0, shape=(12, 3)):
+def random_trajectory(seed=0, shape=(12, 3)):
     rng = np.random.default_rng(seed)
     rewards, values, last = (rng.standard_normal(s) for s in (shape, shape, shape[1:]))
     return rewards, values, np.concatenate([values[1:], last[None]])
@@ -74,7 +74,7 @@ def test_later_rewards_do_not_reach_back_over_an_episodes_end(flag):
 
 
 def test_lambda_one_gives_discounted_return_minus_value():
-    rewards, values, next_values = random_window()
+    rewards, values, next_values = random_trajectory()
     expected, following = np.zeros_like(values), next_values[-1]
     for t in reversed(range(len(rewards))):
         following = rewards[t] + 0.9 * following
@@ -84,14 +84,14 @@ def test_lambda_one_gives_discounted_return_minus_value():
 
 
 def test_lambda_zero_gives_one_step_errors():
-    rewards, values, next_values = random_window()
+    rewards, values, next_values = random_trajectory()
     expected = rewards + 0.9 * next_values - values
     got = run(rewards, values, next_values, gamma=0.9, gae_lambda=0.0)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_columns_end_independently():
-    rewards, values, next_values = random_window()
+    rewards, values, next_values = random_trajectory()
     ended = np.zeros(rewards.shape)
     ended[3, 0] = ended[8, 1] = 1.0
     options = {"gamma": 0.9, "gae_lambda": 0.8}

@@ -1,12 +1,14 @@
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorasa_jax.learn import rollout
+from lorasa_jax.envs import make
+from lorasa_jax.learn import resets, rollout
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import nps, ps
 
@@ -15,7 +17,7 @@ ENVS, LENGTH, CHUNK, LIMIT = 4, 20, 5, 3
 
 @pytest.fixture(scope="module")
 def played(counter, make_team, make_state):
-    """Two consecutive windows; `steps` holds their transitions end to end, in NumPy."""
+    """Two consecutive trajectories; `steps` holds their transitions end to end, in NumPy."""
     team = make_team(counter(max_steps=LIMIT), nps(2), ps(2))
     state = make_state(team, ENVS)
     weights = [
@@ -23,19 +25,20 @@ def played(counter, make_team, make_state):
         for role, learner in ((team.actor, state.actor), (team.critic, state.critic))
     ]
     collect = jax.jit(
-        lambda key, runner: rollout.collect(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
+        lambda key, runner: rollout.unroll(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
     )
-    runners, windows, episodes = [state.runner], [], []
+    runners, trajectories, episodes = [state.runner], [], []
     for key in jax.random.split(jax.random.key(0)):
-        runner, window, ended = collect(key, runners[-1])
+        runner, trajectory, ended = collect(key, runners[-1])
         runners.append(runner)
-        windows.append(window)
+        trajectories.append(trajectory)
         episodes.append(ended)
-    merged = [jax.tree.map(rollout.merge_time, window.transitions) for window in windows]
+    merged = [jax.tree.map(rollout.merge_time, one.transitions) for one in trajectories]
     steps = jax.tree.map(lambda *x: np.concatenate(x), *merged)
     return SimpleNamespace(
-        team=team, weights=weights, runners=runners, windows=windows, episodes=episodes, steps=steps
-    )
+        team=team, weights=weights, runners=runners, trajectories=trajectories, episodes=episodes,
+        steps=steps,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +82,9 @@ def replayed(played, episodes):
     return jax.tree.map(np.asarray, actor), np.asarray(critic["value"][..., 0])
 
 
-def next_values(played, window):
-    steps = jax.tree.map(rollout.merge_time, window.transitions)
-    return steps, np.asarray(rollout.next_values(window, steps.value))
+def next_values(played, trajectory):
+    steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
+    return steps, np.asarray(rollout.next_values(trajectory, steps.value))
 
 
 def test_first_marks_the_beginnings_of_episodes(played):
@@ -134,7 +137,7 @@ def test_chunks_start_from_the_carries_of_a_replay(played, side):
         lambda carry, x: forward(role.network, weights, carry, x[None], never, agent_axis=2)[0]
     )
     carry = jnp.zeros((ENVS, 2, 8))
-    stored = np.concatenate([getattr(window, f"{side}_carry") for window in played.windows])
+    stored = np.concatenate([getattr(one, f"{side}_carry") for one in played.trajectories])
     for t in range(2 * LENGTH):
         if t % CHUNK == 0:
             np.testing.assert_allclose(stored[t // CHUNK], carry, rtol=1e-4, atol=1e-5)
@@ -145,7 +148,7 @@ def test_chunks_start_from_the_carries_of_a_replay(played, side):
     )
 
 
-def test_episode_sums_run_on_over_windows(played):
+def test_episode_sums_run_on_over_trajectories(played):
     steps, running = played.steps, np.zeros(ENVS)
     sums = np.zeros((2, 3))
     for t in range(2 * LENGTH):
@@ -160,45 +163,113 @@ def test_episode_sums_run_on_over_windows(played):
 
 def test_truncated_steps_lead_to_the_value_of_the_true_last_observation(played, episodes, replayed):
     _, values = replayed
-    following = np.concatenate([next_values(played, window)[1] for window in played.windows])
+    following = np.concatenate([next_values(played, one)[1] for one in played.trajectories])
     cut = [(e, env, times) for e, (env, times) in enumerate(episodes)
            if played.steps.truncated[times[-1], env]]  # fmt: skip
-    per_window = np.zeros((2, ENVS))
+    per_trajectory = np.zeros((2, ENVS))
     for e, env, times in cut:
         t = times[-1]
-        per_window[t // LENGTH, env] += 1
+        per_trajectory[t // LENGTH, env] += 1
         assert len(times) == LIMIT
         np.testing.assert_allclose(following[t, env], values[LIMIT, e], rtol=1e-4, atol=1e-5)
         if t + 1 < 2 * LENGTH:
             assert np.abs(following[t, env] - played.steps.value[t + 1, env]).max() > 1e-3
-    assert per_window.min() >= 2
+    assert per_trajectory.min() >= 2
 
 
 def test_other_steps_lead_to_the_next_steps_value(played):
-    for window in played.windows:
-        steps, following = next_values(played, window)
+    for trajectory in played.trajectories:
+        steps, following = next_values(played, trajectory)
         onward = ~np.asarray(steps.truncated)
         np.testing.assert_array_equal(following[:-1][onward[:-1]], steps.value[1:][onward[:-1]])
-        np.testing.assert_array_equal(following[-1][onward[-1]], window.last_value[onward[-1]])
+        np.testing.assert_array_equal(following[-1][onward[-1]], trajectory.last_value[onward[-1]])
 
 
-def test_the_value_after_a_window_is_that_of_the_next_windows_first_step(played):
-    first = played.windows[1].transitions.value[0, 0]
-    np.testing.assert_allclose(played.windows[0].last_value, first, rtol=1e-5, atol=1e-6)
+def test_the_value_after_a_trajectory_is_that_of_the_next_trajectorys_first_step(played):
+    first = played.trajectories[1].transitions.value[0, 0]
+    np.testing.assert_allclose(played.trajectories[0].last_value, first, rtol=1e-5, atol=1e-6)
 
 
-def test_slots_count_an_environments_truncations_in_its_window(played):
-    for window in played.windows:
-        steps = jax.tree.map(rollout.merge_time, window.transitions)
+def test_slots_count_an_environments_truncations_in_its_trajectory(played):
+    for trajectory in played.trajectories:
+        steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
         before = np.cumsum(steps.truncated, axis=0) - steps.truncated
         np.testing.assert_array_equal(steps.slot, before)
-        assert window.end_values.shape[0] == -(-LENGTH // LIMIT)
+        assert trajectory.end_values.shape[0] == -(-LENGTH // LIMIT)
+
+
+class Drawn(NamedTuple):
+    """A counter's state, and the number of steps after which its episode is truncated."""
+
+    count: Any
+    limit: jax.Array
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one trajectory", "its continuation"])
+def early(request, counter, make_team, make_state):
+    """A trajectory of episodes that are truncated after 1 to 4 steps, with max_steps of 12."""
+
+    class Early(counter):
+        truncates_early = True
+
+        def reset(self, key):
+            count, timestep = super().reset(key)
+            return Drawn(count, jax.random.randint(key, (), 1, 5)), timestep
+
+        def step(self, key, state, actions):
+            count, timestep = super().step(key, state.count, actions)
+            return state._replace(count=count), timestep._replace(
+                truncated=count.steps >= state.limit
+            )
+
+    team = make_team(Early(max_steps=12), nps(2), ps(2))
+    state = make_state(team, ENVS)
+    roles = (team.actor, state.actor), (team.critic, state.critic)
+    weights = [role.scheme.weights(learner.banks) for role, learner in roles]
+    unroll = jax.jit(
+        lambda key, runner: rollout.unroll(key, team, *weights, runner, length=LENGTH, chunk=CHUNK)
+    )
+    after = state.runner
+    for key in jax.random.split(jax.random.key(7), request.param):
+        before = after
+        after, trajectory, _ = unroll(key, before)
+    return SimpleNamespace(team=team, critic=weights[1], runner=before, trajectory=trajectory)
+
+
+def test_early_truncations_lead_to_the_values_of_their_true_last_observations(early):
+    """Step by step: V of what the environment showed after each step, before any reset."""
+    network, view = early.team.critic.network, jax.vmap(early.team.env.view)
+
+    @jax.jit
+    def value(carry, state, first):
+        carry, out = forward(network, early.critic, carry, state[None], first[None], agent_axis=2)
+        return carry, out["value"][0, ..., 0]
+
+    steps, following = next_values(None, early.trajectory)
+    carry, never, checked = early.runner.critic_carry, jnp.zeros(ENVS, bool), np.zeros(ENVS, int)
+    for t in range(LENGTH):
+        carry, _ = value(carry, steps.state[t], steps.first[t])
+        count, total = steps.obs[t, :, 0, 0] + 1, steps.obs[t, :, 0, 1] + steps.action[t].sum(-1)
+        _, expected = value(carry, view(count, total)[1], never)
+        for env in np.flatnonzero(~np.asarray(steps.terminated[t])):
+            np.testing.assert_allclose(following[t, env], expected[env], rtol=1e-4, atol=1e-5)
+        checked += np.asarray(steps.truncated[t])
+    assert checked.min() > -(-LENGTH // 12)
+
+
+def test_room_is_kept_for_one_end_a_step_unless_the_environment_says_less(counter):
+    class Silent:
+        max_steps = 3
+
+    assert rollout.end_slots(Silent(), 20) == 20
+    assert rollout.end_slots(counter(max_steps=3), 20) == 7
+    assert rollout.end_slots(make("specialisation_2", normalise="running"), 25) == 3
 
 
 def test_choose_takes_whole_environments():
     new = {"a": jnp.ones((3, 2)), "b": jnp.ones(3)}
     old = jax.tree.map(jnp.zeros_like, new)
-    chosen = rollout.choose(jnp.array([True, False, True]), new, old)
+    chosen = resets.choose(jnp.array([True, False, True]), new, old)
     np.testing.assert_array_equal(chosen["a"], [[1, 1], [0, 0], [1, 1]])
     np.testing.assert_array_equal(chosen["b"], [1, 0, 1])
 
@@ -214,7 +285,7 @@ def test_just_the_ended_are_reset_each_with_its_own_key(num_envs, share):
     fresh = jax.vmap(env.reset)(keys)
 
     def reset(ended):
-        return rollout.reset_ended(env, ended, keys, now)
+        return resets.reset_ended(env, ended, keys, now)
 
     both = jnp.stack([ended, ~ended])
     for found, which in (

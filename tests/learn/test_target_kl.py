@@ -1,4 +1,4 @@
-"""What stops a window's gradient steps, and what scales them, each with a known answer."""
+"""What stops a trajectory's gradient steps, and what scales them, each with a known answer."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,14 @@ import pytest
 
 from lorasa_jax import config
 from lorasa_jax.envs.types import Box
-from lorasa_jax.learn import a2po, mappo, ppo, returns
+from lorasa_jax.learn import a2po, mappo, ppo, ratios, returns
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.sharing import nps, ps
 from lorasa_jax.training import phases
 
 HP = a2po.A2po(
     num_envs=4, rollout_length=6, chunk_length=2, epochs=3, clip=0.2, gamma=0.9, gae_lambda=0.8,
-    entropy_coef=0.01, order="fixed",
-)  # fmt: skip
+    entropy_coef=0.01, order="fixed", loop="agent")  # fmt: skip
 UPDATES = {"mappo": mappo.update, "a2po": a2po.update}
 
 
@@ -146,9 +145,9 @@ def test_agents_take_as_many_steps_as_there_are_minibatches(loop, start):
 
 
 def test_others_are_clipped_by_half_the_clip_unless_said():
-    np.testing.assert_allclose(a2po.others_range(HP), (0.9, 1.1))
-    np.testing.assert_allclose(a2po.others_range(HP.replace(clip=0.1)), (0.95, 1.05))
-    np.testing.assert_allclose(a2po.others_range(HP.replace(clip=0.1, others_clip=0.1)),
+    np.testing.assert_allclose(ratios.others_range(HP), (0.9, 1.1))
+    np.testing.assert_allclose(ratios.others_range(HP.replace(clip=0.1)), (0.95, 1.05))
+    np.testing.assert_allclose(ratios.others_range(HP.replace(clip=0.1, others_clip=0.1)),
                                (0.9, 1.1))  # fmt: skip
 
 
@@ -158,7 +157,9 @@ def test_padded_dimensions_count_in_no_mean():
     moved = jnp.array([[1.0, 0.0], [1.0, 0.0]])
     np.testing.assert_array_equal(ppo.mean_over(exists, moved), [0.5, 1.0])
     change = jnp.log(jnp.array([[2.0, 4.0], [2.0, 1.0]]))
-    np.testing.assert_allclose(a2po.AGGREGATIONS["clipped"](change, exists), [3.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        ratios.AGGREGATIONS["clipped"](change, exists), [3.0, 2.0], rtol=1e-6
+    )
 
 
 def test_training_calls_gae(monkeypatch, start):

@@ -11,7 +11,7 @@ GAMMA, LAMBDA, TIME = 0.9, 0.8, 7
 
 
 @pytest.fixture(scope="module")
-def window():
+def trajectory():
     """Steps and ratios [time, 2]: one column with a termination, one with a neutralised sample."""
     rng = np.random.default_rng(0)
     continues, keeps = np.ones((TIME, 2)), np.ones((TIME, 2))
@@ -21,13 +21,13 @@ def window():
     return returns.Steps(*map(jnp.float32, arrays)), jnp.float32(ratio)
 
 
-def traced(window, ratio, trace):
-    return returns.off_policy(window, ratio, gamma=GAMMA, gae_lambda=LAMBDA, trace=trace)
+def traced(trajectory, ratio, trace):
+    return returns.off_policy(trajectory, ratio, gamma=GAMMA, gae_lambda=LAMBDA, trace=trace)
 
 
 @pytest.mark.parametrize("trace", ["capped", "running", "none"])
-def test_ratios_of_one_give_gae(window, trace):
-    steps, ratio = window
+def test_ratios_of_one_give_gae(trajectory, trace):
+    steps, ratio = trajectory
     gae, following = np.zeros((TIME, 2)), np.zeros(2)
     for t in reversed(range(TIME)):
         reach = GAMMA * LAMBDA * steps.continues[t]
@@ -36,8 +36,8 @@ def test_ratios_of_one_give_gae(window, trace):
 
 
 @pytest.mark.parametrize("trace, extra", [("capped", 1.0), ("squared", LAMBDA)])
-def test_capped_traces_against_a_loop(window, trace, extra):
-    steps, ratio = window
+def test_capped_traces_against_a_loop(trajectory, trace, extra):
+    steps, ratio = trajectory
     expected, following = np.zeros((TIME, 2)), np.zeros(2)
     for t in reversed(range(TIME)):
         reach = GAMMA * LAMBDA * extra * np.minimum(1, ratio[t + 1]) if t + 1 < TIME else 0.0
@@ -46,8 +46,8 @@ def test_capped_traces_against_a_loop(window, trace, extra):
     np.testing.assert_allclose(traced(steps, ratio, trace), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_running_traces_against_their_definition(window):
-    steps, ratio = (jax.tree.map(np.asarray, part) for part in window)
+def test_running_traces_against_their_definition(trajectory):
+    steps, ratio = (jax.tree.map(np.asarray, part) for part in trajectory)
     expected = np.zeros((TIME, 2))
     for column in range(2):
         for start in range(TIME):
@@ -57,7 +57,7 @@ def test_running_traces_against_their_definition(window):
                 product = min(1.0, ratio[t, column] * product)
                 weight *= GAMMA * LAMBDA * steps.continues[t - 1, column] * steps.keeps[t, column]
                 expected[start, column] += weight * product * steps.errors[t, column]
-    np.testing.assert_allclose(traced(*window, "running"), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(traced(*trajectory, "running"), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_way_to_time_and_back():
@@ -94,8 +94,7 @@ def test_one_agent_alone_is_ppo(make_team, make_state, trace, others):
     state = make_state(team, 4)
     hp = a2po.A2po(
         num_envs=4, rollout_length=6, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
-        gae_lambda=0.8, entropy_coef=0.01, trace=trace, others=others,
-    )  # fmt: skip
+        gae_lambda=0.8, entropy_coef=0.01, trace=trace, others=others, loop="agent")  # fmt: skip
     ours, report, _ = jax.jit(lambda state: a2po.update(state, team, hp))(state)
     theirs, expected, _ = jax.jit(lambda state: mappo.update(state, team, hp))(state)
 

@@ -17,6 +17,10 @@ def network(kind="gru"):
     return RecurrentNetwork({"mean": (2, 0.01, 0.0)}, {"log_std": (2, 1.0)}, 8, kind)
 
 
+def by_agent(adapters):
+    return jax.tree.map(lambda leaf: 0, adapters)
+
+
 @pytest.fixture(scope="module")
 def net():
     return jax.jit(lambda key: parameters(network(), key, 5))(jax.random.key(0))
@@ -62,7 +66,9 @@ def test_norms_get_offsets(net):
     assert {layer for layer in found if layer.startswith("norm_")} == {
         f"norm_{i}" for i in (1, 2, 3, 4, 6, 7)
     }
-    tree, axes = merge(net, jax.tree.map(lambda x: None, net), found, LoraSpec(2, norms=True))
+    tree, axes = merge(
+        net, jax.tree.map(lambda x: None, net), found, by_agent(found), LoraSpec(2, norms=True)
+    )
     assert axes["norm_1"] == {"scale": 0, "bias": 0}
     np.testing.assert_array_equal(tree["norm_1"]["scale"], np.ones((AGENTS, 5)))
 
@@ -85,7 +91,7 @@ def test_full_rank_adapters_can_be_any_agents_network(net):
     for layer in LAYERS_OF["gru"]:
         own = jnp.stack([one[layer]["kernel"] for one in apart])
         full[layer] = {"full": own - net[layer]["kernel"]}
-    tree, _ = merge(net, jax.tree.map(lambda x: None, net), full, spec)
+    tree, _ = merge(net, jax.tree.map(lambda x: None, net), full, by_agent(full), spec)
     for layer in LAYERS_OF["gru"]:
         for i, one in enumerate(apart):
             np.testing.assert_allclose(tree[layer]["kernel"][i], one[layer]["kernel"], atol=1e-6)

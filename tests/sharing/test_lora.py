@@ -24,6 +24,10 @@ def randomise(tree, seed=0):
     return structure.unflatten([jnp.float32(rng.standard_normal(leaf.shape)) for leaf in leaves])
 
 
+def by_agent(adapters):
+    return jax.tree.map(lambda leaf: 0, adapters)
+
+
 def without_agents(tree):
     return jax.tree.map(lambda leaf: None, tree)
 
@@ -77,7 +81,7 @@ def test_policy_is_bit_identical_right_after_the_switch(net):
 
 
 def test_merged_weights_equal_the_factored_computation(net, trained):
-    merged, _ = merge(net, without_agents(net), trained, SPEC)
+    merged, _ = merge(net, without_agents(net), trained, by_agent(trained), SPEC)
     rng = np.random.default_rng(0)
     for layer in LAYERS:
         kernel = np.asarray(net[layer]["kernel"], np.float64)
@@ -130,7 +134,7 @@ def test_only_targeted_layers_are_adapted(net):
     spec = SPEC._replace(targets=("linear_1", "gru_h_5"))
     adapters = randomise(init_adapters(jax.random.key(0), net, spec, AGENTS))
     assert set(adapters) == {"linear_1", "gru_h_5", "log_std"}
-    merged, axes = merge(net, without_agents(net), adapters, spec)
+    merged, axes = merge(net, without_agents(net), adapters, by_agent(adapters), spec)
     for layer in set(net) - set(adapters):
         jax.tree.map(np.testing.assert_array_equal, merged[layer], net[layer])
         assert not jax.tree.leaves(axes[layer])
@@ -147,7 +151,7 @@ def test_a_log_std_head_is_adapted_with_the_head():
 
 
 def test_biases_and_norms_are_the_backbones_own(net, trained):
-    merged, axes = merge(net, without_agents(net), trained, SPEC)
+    merged, axes = merge(net, without_agents(net), trained, by_agent(trained), SPEC)
     for layer in LAYERS:
         assert merged[layer]["bias"] is net[layer]["bias"]
         assert axes[layer]["bias"] is None
@@ -157,7 +161,7 @@ def test_biases_and_norms_are_the_backbones_own(net, trained):
 
 
 def test_each_agent_offsets_the_free_log_std(net, trained):
-    merged, axes = merge(net, without_agents(net), trained, SPEC)
+    merged, axes = merge(net, without_agents(net), trained, by_agent(trained), SPEC)
     np.testing.assert_array_equal(merged["log_std"], net["log_std"] + trained["log_std"]["offset"])
     assert axes["log_std"] == 0
 

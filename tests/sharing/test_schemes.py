@@ -90,6 +90,26 @@ def test_vmapped_agents_equal_a_python_loop(name, banks, inputs):
         )
 
 
+@pytest.mark.parametrize("name", ["ps_lora", "seps_lora"])
+def test_one_agents_adapter_has_no_agent_axis(name, inputs):
+    """With one agent there is nothing to map over: its network is the backbone plus its delta."""
+    scheme = REGISTRY.row(name).make(Given(1, SPEC, clusters=(0,))).actor_phases[-1]
+    shapes = jax.eval_shape(lambda key: scheme.init(key, fresh), jax.random.key(0))
+    random = jax.tree.map(lambda x: jnp.float32(RNG.standard_normal(x.shape)), shapes)
+    weights = scheme.weights(random)
+    assert jax.tree.leaves(weights[1]) == []
+    net, adapter = (jax.tree.map(lambda x: x[0], random[bank]) for bank in ("net", "adapters"))
+    for layer, parts in net.items():
+        for part, x in parts.items():
+            if part == "kernel":
+                own = adapter[layer]
+                x = x + (own["full"] if "full" in own else own["a"] @ own["b"])
+            np.testing.assert_allclose(weights[0][layer][part], x, rtol=1e-5, atol=1e-5)
+    carry, x, first = inputs
+    last, outputs = forward(NETWORK, weights, carry[:, :1], x[:, :, :1], first, agent_axis=2)
+    assert last.shape == (ENVS, 1, 8) and outputs["logits"].shape == (TIME, ENVS, 1, 3)
+
+
 def test_agents_share_weights_exactly_as_their_scheme_says(banks):
     together = {
         name: [
@@ -217,9 +237,9 @@ def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
         )
 
 
-def test_agents_are_apart_where_no_trained_entry_is_shared(schemes):
-    apart = {name for name, (scheme, _) in schemes.items() if scheme.agents_are_apart}
-    assert apart == {"nps", "ps_lora", "seps_lora"}
+def test_agents_are_independent_where_no_trained_entry_is_shared(schemes):
+    independent = {name for name, (scheme, _) in schemes.items() if scheme.independent}
+    assert independent == {"nps", "ps_lora", "seps_lora"}
 
 
 def test_mtl_shares_everything_but_the_head(schemes):

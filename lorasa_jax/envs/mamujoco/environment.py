@@ -74,6 +74,8 @@ class MultiAgentMujoco:
     sizes, ranges and pictures.
     """
 
+    truncates_early = False
+
     @property
     def engine(self) -> str:
         """The physics engine's name: what `auto` has become."""

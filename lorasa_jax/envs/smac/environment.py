@@ -27,12 +27,14 @@ class Smac:
 
     Actions: north, east, south, west, stop, then one per target: enemies in their order, and
     units of the own team for healers, themselves included but never legal. An illegal action is
-    carried out as "stop"; a dead agent may only stop. info: won [] is 1 on the step that wins;
+    carried out as "stop"; a dead agent may only stop. info: won [] is True on the step that wins;
     illegal [] counts the illegal actions of agents that were alive.
 
     Raises:
       ConfigError: the map cannot be fought (`maps.check`).
     """
+
+    truncates_early = False
 
     def __init__(self, battle: Map, max_steps: int | None = None):
         self.battle = Battle(battle, max_steps=max_steps)
@@ -82,7 +84,7 @@ class Smac:
             active=battle.unit_alive[: self.num_agents],
             legal=legal,
             info={
-                "won": (allies & ~enemies).astype(jnp.float32),
+                "won": allies & ~enemies,
                 "illegal": illegal.astype(jnp.float32),
             },
         )

@@ -1,0 +1,78 @@
+"""Gradient steps of one agent alone, for algorithms that update agent by agent."""
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax.learn import devices, ppo, team, value_norm
+from lorasa_jax.learn.batch import Batch
+from lorasa_jax.learn.ppo import Hyperparameters
+from lorasa_jax.learn.team import Learner, Role, Team
+from lorasa_jax.learn.value_norm import ValueNorm
+
+
+def step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+    """One gradient step of an agent [] on its own samples, summed over their blocks.
+
+    learners: actor, critic and value statistics. Returns them, and a report.
+    """
+    actor, critic, norm = learners
+    norm = _with_targets(norm, own.target, agent, hp)
+    actor_entries, actor_weights = _trainable(team_.actor, actor, agent)
+    critic_entries, critic_weights = _trainable(team_.critic, critic, agent)
+
+    def weights(entries):
+        return actor_weights(entries[0]), critic_weights(entries[1])
+
+    (actor_gradient, critic_gradient), sums = ppo.gradients(
+        weights, (actor_entries, critic_entries), _of_agent(norm, agent), own, team_, hp, clip
+    )
+    acted = devices.total(own.active.sum().astype(float), hp)
+    samples = jnp.float32(hp.devices * own.target.size)
+    actor, actor_norm = team.step_agent(
+        team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale
+    )
+    critic, critic_norm = team.step_agent(
+        team_.critic, critic, critic_gradient, agent, samples, hp.lr_scale
+    )
+    report = ppo.report(sums, jnp.maximum(acted, 1.0), samples, actor_norm, critic_norm)
+    return (actor, critic, norm), report
+
+
+def critic_step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+    """`step` of the critic alone; returns actor, critic and value statistics."""
+    actor, critic, norm = learners
+    norm = _with_targets(norm, own.target, agent, hp)
+    actor_weights = agent_weights(team_.actor, actor, agent)
+    entries, critic_weights = _trainable(team_.critic, critic, agent)
+
+    def weights(entries):
+        return actor_weights, critic_weights(entries)
+
+    norm_of_agent = _of_agent(norm, agent)
+    gradient, _ = ppo.gradients(weights, entries, norm_of_agent, own, team_, hp, clip)
+    samples = jnp.float32(hp.devices * own.target.size)
+    critic, _ = team.step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale)
+    return actor, critic, norm
+
+
+def _with_targets(norm: ValueNorm, targets, agent, hp) -> ValueNorm:
+    """The value statistics with an agent's targets in its own."""
+    moments = devices.mean((targets.mean(), jnp.square(targets).mean()), hp)
+    moved = value_norm.update(norm, *moments)
+    here = jnp.arange(norm.mean.shape[0]) == agent
+    return jax.tree.map(lambda new, old: jnp.where(here, new, old), moved, norm)
+
+
+def _of_agent(norm: ValueNorm, agent) -> ValueNorm:
+    return jax.tree.map(lambda x: x[agent][None], norm)
+
+
+def agent_weights(role: Role, learner: Learner, agent):
+    """The current weights of one agent [], without an agent axis, and axes of None."""
+    return role.scheme.agent_weights(role.scheme.entries(learner.banks, agent))
+
+
+def _trainable(role, learner, agent):
+    """An agent's entries of trained banks, and its weights as a function of such entries."""
+    trained, frozen = (role.scheme.entries(part, agent) for part in team.split(role, learner.banks))
+    return trained, lambda trained: role.scheme.agent_weights({**frozen, **trained})

@@ -1,0 +1,36 @@
+"""In which order agents are updated: functions (key, score [agent]) -> agents [place].
+
+score: how much there is to learn about an agent. The key is consumed.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def semi_greedy(key: jax.Array, score: jax.Array) -> jax.Array:
+    """By turns the best score that is left, and one of the others at random."""
+    n = score.shape[0]
+
+    def choose(left, now):
+        place, key = now
+        best = jnp.argmax(jnp.where(left, score, -jnp.inf))
+        drawn = jax.random.categorical(key, jnp.where(left, 0.0, -jnp.inf))
+        agent = jnp.where(place % 2 == 0, best, drawn)
+        return left.at[agent].set(False), agent
+
+    places = jnp.arange(n), jax.random.split(key, n)
+    return jax.lax.scan(choose, jnp.ones(n, bool), places)[1]
+
+
+def random(key: jax.Array, score: jax.Array) -> jax.Array:
+    """Every order with the same probability."""
+    return jax.random.permutation(key, score.shape[0])
+
+
+def fixed(key: jax.Array, score: jax.Array) -> jax.Array:
+    """As the environment lists its agents."""
+    del key
+    return jnp.arange(score.shape[0])
+
+
+ORDERS = {"semi_greedy": semi_greedy, "random": random, "fixed": fixed}
