@@ -11,7 +11,11 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 __version__ = "0.1.0"
 
 # The Python API, imported when it is first used, so that the package itself stays light.
-_LAZY = {"load": "lorasa_jax.loading", "load_all": "lorasa_jax.loading"}
+_LAZY = {
+    "train": "lorasa_jax.training.api",
+    "load": "lorasa_jax.loading",
+    "load_all": "lorasa_jax.loading",
+}
 
 
 def __getattr__(name):

@@ -4,7 +4,6 @@ Plays episodes with the policies of a run, or of a safetensors export, and print
 `render=true` also leaves a video and an interactive page of one episode in that folder.
 """
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorasa_jax import keys
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import pairs, truth, whole
 
 if TYPE_CHECKING:
     from lorasa_jax.learn.finished import Policy
@@ -22,36 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """out: a run's or an export's folder; step: steps of a checkpoint, by default the last.
+    """What is evaluated, and how."""
 
-    episodes per policy; seed of the episodes; sampled: draw actions instead of taking the best.
-    policy: one of the run's seeds, by default all. render: write episode.<format> and
-    episode.html of the first policy. format: mp4 or gif.
-    """
-
-    out: str
-    step: int | None = None
-    episodes: int = 100
-    seed: int = 0
-    sampled: bool = False
-    policy: int | None = None
-    render: bool = False
-    format: str = "mp4"
+    out: str = keys.key("", "the folder of a run, or of a safetensors export")
+    step: int | None = keys.key(None, "environment steps of a checkpoint; null: the last", least=0)
+    episodes: int = keys.key(100, "episodes per policy", least=1)
+    seed: int = keys.key(0, "of the episodes", least=0)
+    sampled: bool = keys.key(False, "draw actions instead of taking the best")
+    policy: int | None = keys.key(None, "one of the run's seeds; null: all", least=0)
+    render: bool = keys.key(False, "write a film and episode.html of the first policy")
+    format: str = keys.key("mp4", "the film's format", choices=("mp4", "gif"))
 
 
 def parse(arguments: list[str]) -> Options:
-    """Options from `key=value` words; ConfigError names what is wrong."""
-    chosen = pairs(arguments, [field.name for field in dataclasses.fields(Options)])
-    for key, value in chosen.items():
-        if key in ("sampled", "render"):
-            chosen[key] = truth({"true": True, "false": False}.get(value.lower(), value), key)
-        elif key in ("step", "episodes", "seed", "policy"):
-            chosen[key] = whole(value, key, least=0 if key in ("seed", "policy", "step") else 1)
-    if not chosen.get("out"):
-        raise ConfigError("give out=RUN, the folder of a run.")
-    if chosen.get("format", "mp4") not in ("mp4", "gif"):
-        raise ConfigError(f"format={chosen['format']} is not known; choose one of mp4, gif.")
-    return Options(**chosen)
+    """Options from `key=value` arguments; ConfigError names what is wrong."""
+    return keys.parse(Options, arguments, need="out")
 
 
 def policies(options: Options) -> tuple["Policy", ...]:
@@ -194,8 +178,10 @@ def show(found: dict) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Exit code 0, or 2 where something was refused."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(arguments)
         found = evaluate(options)
     except ConfigError as error:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)

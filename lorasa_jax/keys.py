@@ -6,6 +6,7 @@ A key stands beside the thing that has it. What a command line accepts, what it 
 
 import dataclasses
 import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -240,3 +241,10 @@ def table(said: list[Said]) -> str:
     rows += [(f"`{x.name}`", x.default, x.accepts, x.help) for x in said]
     cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return "".join("| " + " | ".join(row) + " |\n" for row in cells)
+
+
+def help_and_leave(arguments: list[str], kind: type, usage: str) -> None:
+    """Prints a program's keys and leaves with exit code 0, if `--help` is asked for."""
+    if {"--help", "-h"} & set(arguments):
+        print(f"{usage}\n\n{told(described(kind))}", end="")
+        sys.exit(0)

@@ -20,7 +20,11 @@ def main() -> None:
     words = [argument for argument in arguments if not argument.startswith("-")]
     flags = [argument for argument in arguments if argument.startswith("-")]
     try:
-        if not flags:
+        if {"--help", "-h"} & set(flags):
+            from lorasa_jax.config import help as help_
+
+            print(help_.text(), end="")
+        elif not flags:
             execute(configuration.load(words))
         elif {"--multirun", "-m"} & set(flags):
             multirun.check_flags(flags)

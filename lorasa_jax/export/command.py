@@ -1,6 +1,5 @@
 """The command line: `python -m lorasa_jax.export out=RUN [key=value ...]`."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -11,26 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from lorasa_jax import keys
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
 from lorasa_jax.export.policy import CARD
 from lorasa_jax.learn.finished import Policy
-from lorasa_jax.values import listed, pairs, whole
-
-
-@dataclass(frozen=True)
-class Options:
-    """out: the run's folder; step: environment steps of a checkpoint, by default the run's end.
-
-    policy: one of the run's seeds, needed where it has several. format: see FORMATS. to: the new
-    folder, by default RUN/exports/<format>-seed<seed>-step<step>.
-    """
-
-    out: str
-    step: int | None = None
-    policy: int | None = None
-    format: str = "safetensors"
-    to: str | None = None
 
 
 class Format(NamedTuple):
@@ -48,18 +32,26 @@ FORMATS = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What is exported, how, and where to."""
+
+    out: str = keys.key("", "the run's folder")
+    step: int | None = keys.key(
+        None, "environment steps of a checkpoint; null: the run's end", least=0
+    )
+    policy: int | None = keys.key(
+        None, "one of the run's seeds, needed where it has several", least=0
+    )
+    format: str = keys.key("safetensors", "what is written", choices=tuple(FORMATS))
+    to: str | None = keys.key(
+        None, "the new folder; null: RUN/exports/<format>-seed<seed>-step<step>"
+    )
+
+
 def parse(arguments: list[str]) -> Options:
-    """Options from `key=value` words; ConfigError names what is wrong."""
-    chosen = pairs(arguments, [field.name for field in dataclasses.fields(Options)])
-    for key in chosen.keys() & {"step", "policy"}:
-        chosen[key] = whole(chosen[key], key, least=0)
-    if not chosen.get("out"):
-        raise ConfigError("give out=RUN, the folder of a run.")
-    if chosen.get("format", "safetensors") not in FORMATS:
-        raise ConfigError(
-            f"format={chosen['format']} is not known; choose one of {listed(FORMATS)}."
-        )
-    return Options(**chosen)
+    """Options from `key=value` arguments; ConfigError names what is wrong."""
+    return keys.parse(Options, arguments, need="out")
 
 
 def export(options: Options) -> Path:
@@ -118,8 +110,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Exit code 0, or 2 where something was refused."""
     from rich.console import Console
 
+    arguments = sys.argv[1:] if arguments is None else arguments
+    keys.help_and_leave(arguments, Options, "python -m lorasa_jax.export out=RUN KEY=VALUE ...")
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(arguments)
         folder = export(options)
     except ConfigError as error:
         print(f"lorasa_jax.export: {error}", file=sys.stderr)

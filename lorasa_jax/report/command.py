@@ -9,34 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasa_jax import keys
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import pairs, truth, whole
 
 
 @dataclass(frozen=True)
 class Options:
-    """runs: folders of finished runs. out: the page, by default <first run>/report.html.
+    """runs: folders of finished runs; the rest are keys."""
 
-    policy: the seed whose agents are looked at, by default each run's first. wandb: make a report
-    on Weights & Biases of the same panels too.
-    """
-
-    runs: tuple[str, ...]
-    out: str | None = None
-    policy: int | None = None
-    wandb: bool = False
+    runs: tuple[str, ...] = ()
+    out: str | None = keys.key(None, "the page; null: <first run>/report.html")
+    policy: int | None = keys.key(
+        None, "the seed whose agents are looked at; null: each run's first", least=0
+    )
+    wandb: bool = keys.key(False, "make a report of the same panels on Weights & Biases too")
 
 
 def parse(arguments: list[str]) -> Options:
-    """Options from RUN and `key=value` words; ConfigError names what is wrong."""
+    """Options from RUN and `key=value` arguments; ConfigError names what is wrong."""
     folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-    names = [field.name for field in dataclasses.fields(Options) if field.name != "runs"]
-    chosen: dict = pairs([word for word in arguments if word not in folders], names)
-    if "policy" in chosen:
-        chosen["policy"] = whole(chosen["policy"], "policy", least=0)
-    if "wandb" in chosen:
-        said = chosen["wandb"]
-        chosen["wandb"] = truth({"true": True, "false": False}.get(said.lower(), said), "wandb")
+    chosen = keys.parse(Options, [word for word in arguments if word not in folders])
     if not folders:
         raise ConfigError("give one RUN or more, the folders of finished runs.")
     places = [Path(folder).resolve() for folder in folders]
@@ -45,7 +37,7 @@ def parse(arguments: list[str]) -> Options:
     ]
     if twice:
         raise ConfigError(f"{twice[0]} is given twice; give each run once.")
-    return Options(tuple(folders), **chosen)
+    return dataclasses.replace(chosen, runs=tuple(folders))
 
 
 def names(folders: tuple[str, ...]) -> list[str]:
@@ -101,8 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
     def say(text):
         console.print(text, markup=False, soft_wrap=True)
 
+    arguments = sys.argv[1:] if arguments is None else arguments
+    keys.help_and_leave(arguments, Options, "python -m lorasa_jax.report RUN... KEY=VALUE ...")
     try:
-        path, address = report(parse(sys.argv[1:] if arguments is None else arguments), say)
+        path, address = report(parse(arguments), say)
     except ConfigError as error:
         print(f"lorasa_jax.report: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from lorasa_jax.values import flat
 CONFIG = "config.yaml"
 
 
-def execute(config: Config) -> dict | None:
+def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict | None:
     """Trains what `config` says, or continues it; returns the summary, None if interrupted.
+
+    evaluated: called after every evaluation; where it returns True the run is stopped and saved.
 
     Raises:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
@@ -54,7 +57,7 @@ def execute(config: Config) -> dict | None:
         with reporting.Reporter(config, loggers) as reporter:
             reporter.started()
             try:
-                run = train.Run(config, teams, reporter, start)
+                run = train.Run(config, teams, reporter, start, evaluated)
                 if not run():
                     return None
                 counts = run.parameter_counts()

@@ -22,7 +22,7 @@ from lorasa_jax.training.phases import Progress
 
 @dataclass
 class Stop:
-    """Set by SIGINT and SIGTERM; the run ends after the chunk that is under way."""
+    """Set by SIGINT, SIGTERM or a callback; the run ends after the chunk that is under way."""
 
     signal: str | None = None
     _old: dict = field(default_factory=dict)
@@ -45,10 +45,15 @@ class Stop:
 class Run:
     """One training run, from its first or last checkpoint to its end or an interruption."""
 
-    def __init__(self, config: Config, teams: tuple[Team, ...], reporter, start=None):
-        """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any."""
+    def __init__(
+        self, config: Config, teams: tuple[Team, ...], reporter, start=None, evaluated=None
+    ):
+        """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any.
+
+        evaluated: called after an evaluation has been saved; True asks to stop.
+        """
         self.config, self.teams, self.reporter = config, teams, reporter
-        self.start = start
+        self.start, self.evaluated = start, evaluated
         self.kept = tuple(steps // config.batch for steps in config.keep_at)
         kept = (*config.phase_ends[:-1], *self.kept)
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
@@ -74,12 +79,16 @@ class Run:
                     phase = self._compile(index, progress)
                 progress = self._advance(phase, progress)
                 update = _update(progress)
-                if update % config.eval_every == 0 or update == phase.end:
+                evaluates = update % config.eval_every == 0 or update == phase.end
+                if evaluates:
                     progress = self._evaluate(phase, progress)
                 due = update % config.checkpoint_every == 0 or update in (phase.end, *self.kept)
                 due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
-                if due or stop.signal is not None:
+                asked = evaluates and self.evaluated is not None
+                if due or asked or stop.signal is not None:
                     self._save(index, progress)
+                if asked and self.evaluated() and stop.signal is None:
+                    stop.signal = "callback"
             if _update(progress) < config.num_updates:
                 self.reporter.interrupted(stop.signal, _update(progress))
                 return False

@@ -6,12 +6,14 @@ import pytest
 
 from lorasa_jax import sharing
 from lorasa_jax.envs import make
-from lorasa_jax.export.source import Source, agent_trees
+from lorasa_jax.export.source import agent_trees
 from lorasa_jax.learn import a2po, mappo
-from lorasa_jax.learn.ppo import Hyperparameters
+from lorasa_jax.learn.a2po import A2po
+from lorasa_jax.learn.finished import Policy
 from lorasa_jax.sharing.lora import LoraSpec
 
-HP = Hyperparameters(
+HP = A2po(
+    loop="agent",
     num_envs=4, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9, gae_lambda=0.8,
     entropy_coef=0.01,
 )  # fmt: skip
@@ -22,7 +24,7 @@ SPEC = LoraSpec(rank=2, bias="all", norms=True)
 @pytest.mark.parametrize("name", ["ps_lora", "seps_lora"])
 def test_its_adapter_is_updated_and_exported(name, algo, make_team, make_state):
     given = sharing.Given(1, SPEC, clusters=(0,))
-    schemes = sharing.TABLE[name].build(given)
+    schemes = sharing.REGISTRY.row(name).make(given)
     env = make("probe_action_continuous")
     team = make_team(env, schemes.actor_phases[-1], schemes.critic_phases[-1])
     state = make_state(team, HP.num_envs)
@@ -33,6 +35,8 @@ def test_its_adapter_is_updated_and_exported(name, algo, make_team, make_state):
     for layer, parts in now["adapters"].items():
         moved = [np.abs(x - before["adapters"][layer][part]).max() for part, x in parts.items()]
         assert max(moved) > 0, layer
-    (tree,) = agent_trees(Source("", None, team, now, 1, 0, 0))
+    (tree,) = agent_trees(
+        Policy("", "", "", "", "", 0, 0, team, team.actor.scheme.weights(now), banks=now)
+    )
     alone = jax.tree.map(lambda x: x[0].shape, now["net"])
     assert jax.tree.map(np.shape, tree) == alone
