@@ -1,50 +1,8 @@
 """Values from a command line or a file, converted without rounding or guessing."""
 
-import dataclasses
 import difflib
-import functools
 
 from lorasa_jax.errors import ConfigError
-
-
-def pairs(arguments: list[str], names: list[str]) -> dict[str, str]:
-    """{key: value} of `key=value` words; ConfigError for other words and for keys not in names."""
-    chosen = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument} is not of the form key=value.")
-        if key not in names:
-            raise ConfigError(f"unknown key {key}; {close(key, names)}")
-        chosen[key] = value
-    return chosen
-
-
-def typed(kind, section, prefix, free=()):
-    """A dataclass from a dictionary, every value converted without rounding.
-
-    Whole numbers are at least 1, those of the keys in `free` any.
-    """
-    names = [field.name for field in dataclasses.fields(kind)]
-    unknown = [key for key in section if key not in names]
-    if unknown:
-        raise ConfigError(f"unknown key {prefix}{unknown[0]}; {close(unknown[0], names)}")
-    any_whole = functools.partial(whole, least=-float("inf"))
-    convert = {
-        int: whole,
-        float: number,
-        float | None: lambda value, key: None if value is None else number(value, key),
-        bool: truth,
-        str: lambda value, key: str(value),
-    }
-    return kind(
-        **{
-            field.name: (
-                any_whole if field.type is int and field.name in free else convert[field.type]
-            )(section[field.name], prefix + field.name)
-            for field in dataclasses.fields(kind)
-        }
-    )
 
 
 def whole(value, key, least=1):

@@ -34,7 +34,7 @@ def test_nothing_is_kept_where_none_is_said(tmp_path, monkeypatch):
     run = lorasa_jax.train(out=None, total_steps=20, **SMALL)
     assert run.out is None and len(run.metrics) == 2
     policy = run.policy()
-    carry, action = policy.act(
+    _, action = policy.act(
         np.zeros((1, policy.team.env.observation_size)), policy.initial_carry(), False
     )
     assert action.shape == (1,)

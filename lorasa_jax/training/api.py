@@ -49,7 +49,7 @@ class Trained:
 
 def train(
     *,
-    out: str | Path | None | object = _UNSAID,
+    out: Any = _UNSAID,
     callbacks: Iterable[Callable[[Trained], Any]] = (),
     **given: Any,
 ) -> Trained:
