@@ -27,7 +27,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
       TrainingError: if training had to stop.
     """
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, reporting, runs
+    from lorasa_jax.training import clusters, phases, plan, reporting, runs
     from lorasa_jax.training import loop as train
 
     devices.prepare(config.devices)
@@ -35,6 +35,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
         clusters.check(config)
     else:
         teams = phases.build_teams(config)
+        plan.check(config, teams)
     start = None
     if config.init_from is not None:
         start = runs.pretrained(config)
@@ -53,6 +54,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
             reporting.write_whole(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
             print(f"clusters of agents: {list(groups)}")
             teams = phases.build_teams(config, groups)
+            plan.check(config, teams)
         loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers) as reporter:
             reporter.started()

@@ -144,19 +144,23 @@ def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progre
     Critic, its optimiser, value statistics, environments, recurrent states and key go on; only a
     critic that changes its scheme too is adopted like the actor.
     """
-    before, now = teams[phase - 1], teams[phase]
 
     def one(progress):
-        state = progress.state
-        key = jax.random.fold_in(state.key, phase)
-        actor = team.start(now.actor, now.actor.scheme.adopt(key, state.actor.banks))
-        critic = state.critic
-        if now.critic.scheme is not before.critic.scheme:
-            banks = now.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
-            critic = team.start(now.critic, banks)
-        return progress._replace(state=state._replace(actor=actor, critic=critic))
+        return progress._replace(state=adopted(teams, phase, progress.state))
 
     return over_seeds(one, config.num_seeds)(progress)
+
+
+def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
+    """One seed's state at the beginning of phase number `phase`, from the end of the one before."""
+    before, now = teams[phase - 1], teams[phase]
+    key = jax.random.fold_in(state.key, phase)
+    actor = team.start(now.actor, now.actor.scheme.adopt(key, state.actor.banks))
+    critic = state.critic
+    if now.critic.scheme is not before.critic.scheme:
+        banks = now.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
+        critic = team.start(now.critic, banks)
+    return state._replace(actor=actor, critic=critic)
 
 
 def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:

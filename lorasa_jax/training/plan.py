@@ -1,0 +1,83 @@
+"""A run evaluated abstractly before step 0: what can be known to fail fails here, in a sentence."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lorasa_jax import envs, sharing
+from lorasa_jax.config import Config
+from lorasa_jax.envs import contract
+from lorasa_jax.envs.normalise import showing
+from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import play
+from lorasa_jax.learn.algorithms import update_of
+from lorasa_jax.learn.team import Team
+from lorasa_jax.training import phases
+
+
+def check(config: Config, teams: tuple[Team, ...]) -> None:
+    """Evaluates the environment's contract and every phase, shapes and types alone.
+
+    Raises:
+      ConfigError: in one sentence that says which part does not fit, and where.
+    """
+    name = config.env["name"]
+    contract.check(teams[0].env, name)
+    if envs.REGISTRY.row(name).outside:
+        contract.check_legal(teams[0].env, name)
+    named = sharing.REGISTRY.row(config.sharing["name"]).phases
+    if len(teams) != len(named):
+        raise ConfigError(
+            f"sharing={config.sharing['name']} builds schemes for {len(teams)} phases, and its row "
+            f"names {len(named)}; make them as many."
+        )
+    state = None
+    for index, team in enumerate(teams):
+        state = _phase(config, teams, index, team, state)
+
+
+def _phase(config, teams, index, team, state):
+    """A phase's train state [no seed axis] in shapes, evaluated from that of the phase before."""
+    here = functools.partial(_evaluated, config, config.phase_names[index])
+    hp = phases.hyperparameters(config, index)
+    if state is None:
+        seed = jax.ShapeDtypeStruct((), jnp.uint32)
+        state = here("init", lambda seed: phases.start(seed, team, hp), seed)
+    else:
+        state = here("adopt", lambda state: phases.adopted(teams, index, state), state)
+    here("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
+    after = here("update", lambda s: update_of(config.algo)(s, team, hp)[0], state)
+    _check_same(config, index, state, after)
+
+    def evaluation(state):
+        shown = team._replace(env=showing(team.env, state.observed))
+        weights = team.actor.scheme.weights(state.actor.banks)
+        return play.play(jax.random.key(0), shown, weights, episodes=config.eval_episodes)
+
+    here("evaluation", evaluation, state)
+    return state
+
+
+def _evaluated(config: Config, phase: str, what: str, function: Callable, *arguments: Any):
+    try:
+        return jax.eval_shape(function, *arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"sharing={config.sharing['name']} with algo={config.algo.name} fails in the {what} of "
+            f"phase `{phase}` ({type(error).__name__}: {contract.first_line(error)}); mend it."
+        ) from error
+
+
+def _check_same(config, index, before, after):
+    """An update must return the state that it was given, in shapes and types."""
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (before, after)]
+    if jax.tree.structure(before) != jax.tree.structure(after) or shapes[0] != shapes[1]:
+        raise ConfigError(
+            f"algo={config.algo.name} returns another state in phase "
+            f"`{config.phase_names[index]}` than it was given; return the same shapes and types."
+        )
