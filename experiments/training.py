@@ -116,7 +116,7 @@ def _load(request_, cell, words):
     out = request_.runs / Path(config.out).name
     words = [word for word in words if not word.startswith("out=")]
     words.append(f"out={out}")
-    config = dataclasses.replace(config, out=str(out), words=tuple(words))
+    config = dataclasses.replace(config, out=str(out), overrides=tuple(words))
     return Training(cell, tuple(words), config)
 
 

@@ -274,13 +274,12 @@ def test_names_are_upstreams():
     ],
 )
 def test_refusals(name, options, words):
-    for maker in (jaxmarl.make, envs.make):
-        with pytest.raises(ConfigError) as refusal:
-            maker(name, **options)
-        message = str(refusal.value)
-        assert message.endswith(".") and ". " not in message and "\n" not in message
-        for word in words:
-            assert word in message
+    with pytest.raises(ConfigError) as refusal:
+        envs.make(name, **options)
+    message = str(refusal.value)
+    assert message[-1] in ".?" and ". " not in message and "\n" not in message
+    for word in words:
+        assert word in message
 
 
 def test_a_team_of_discrete_and_continuous_agents_is_refused():

@@ -307,13 +307,12 @@ def test_units_are_drawn_anew_each_episode():
     ],
 )
 def test_refusals(name, options, words):
-    for maker in (smax.make, envs.make):
-        with pytest.raises(ConfigError) as refusal:
-            maker(name, **options)
-        message = str(refusal.value)
-        assert message.endswith(".") and ". " not in message and "\n" not in message
-        for word in words:
-            assert word in message
+    with pytest.raises(ConfigError) as refusal:
+        envs.make(name, **options)
+    message = str(refusal.value)
+    assert message[-1] in ".?" and ". " not in message and "\n" not in message
+    for word in words:
+        assert word in message
 
 
 def test_trains_and_keeps_memory_through_deaths():
