@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from lorasa_jax import envs, keys, sharing
 from lorasa_jax.config import checks, overrides, paper, plugins, presets
 from lorasa_jax.config.schema import (
+    GROUPS,
+    INDIFFERENT,
     LOGGERS,
     PRETRAIN,
     Config,
@@ -21,6 +23,7 @@ from lorasa_jax.config.schema import (
     Pretrain,
     RunKeys,
     place,
+    sections,
 )
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
@@ -57,6 +60,7 @@ def resolve(
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
+      KeyError: a run's own configuration lacks a key.
     """
     tree = OmegaConf.to_container(raw, resolve=True)
     plugins.load(tree.setdefault("plugins", []))
@@ -66,7 +70,9 @@ def resolve(
         for registry in (envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY)
     )
     cell = paper.cell(env.name, algo.cell, way.cell)
-    if given is not None:
+    if given is None:
+        _require_all(tree)
+    else:
         _preset(tree, cell, env.name, algo.cell, given, notes)
     run = {name: value for name, value in tree.items() if name not in SECTIONS}
     kinds = {"algo": algo.keys, "sharing": way.keys, "network": Network}
@@ -89,6 +95,18 @@ def resolve(
     if batch or not out:
         out = Path(out or "runs", _folder(config))
     return dataclasses.replace(config, out=str(out))
+
+
+def _require_all(tree):
+    """A run's own configuration has every key, but for those that came later or change nothing."""
+    for section, kind in sections(tree).items():
+        registry = GROUPS.get(section)
+        outside = registry is not None and registry.row(tree[section]["name"]).outside
+        within = tree[section] if section else tree
+        for name, field in keys.keys(kind).items():
+            optional = field.metadata["key"].later or (not section and name in INDIFFERENT)
+            if name not in within and not optional and not outside:
+                raise KeyError(name)
 
 
 def _fields(section) -> dict[str, Any]:

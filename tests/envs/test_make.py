@@ -23,13 +23,13 @@ KEY = jax.random.key(0)
 @pytest.mark.parametrize("name", ["reacher_2x1", "smac_MMM2", "smax_3m", "jaxmarl_MPE_simple_v3",
                                   "probe_action"])  # fmt: skip
 def test_every_family_says_through_all_wrappers_that_it_does_not_truncate_early(name):
-    env = envs.make(name, standardise=True, normalise="running")
-    assert env.truncates_early is False
+    for seen in ({"standardise": True}, {"normalise": "running"}):
+        assert envs.make(name, **seen).truncates_early is False
 
 
 def assert_one_sentence(refusal):
     message = str(refusal.value)
-    assert message.endswith(".") and ". " not in message and "\n" not in message
+    assert message[-1] in ".?" and ". " not in message and "\n" not in message
     return message
 
 

@@ -91,7 +91,7 @@ def test_two_updates(name, algo, space, kind):
     team_, first = started(name, space, kind)
     hp = a2po.A2po(
         num_envs=ENVS, rollout_length=4, chunk_length=2, epochs=2, clip=0.2, gamma=0.9,
-        gae_lambda=0.8, entropy_coef=0.01, **FORMS[algo], loop="agent")  # fmt: skip
+        gae_lambda=0.8, entropy_coef=0.01, **{"loop": "agent", **FORMS[algo]})  # fmt: skip
     update = jax.jit(lambda state: UPDATES[algo](state, team_, hp)[:2], compiler_options=QUICKLY)
     ends = []
     for _ in range(2):
