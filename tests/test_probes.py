@@ -42,7 +42,7 @@ def learn(*overrides, updates, switch=None):
         )
         progress = phase.advance(progress, jnp.int32(phase.end - done - first))
         done = phase.end
-    results = phase.play(progress.state.actor.banks, jnp.int32(done))
+    results = phase.play(progress, jnp.int32(done))
     played = float(progress.episodes.returns[0] / progress.episodes.count[0])
     return team, progress, float(np.mean(results.returns)), played
 
