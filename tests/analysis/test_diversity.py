@@ -47,7 +47,7 @@ def test_gaussian_policies_are_compared_too(build, random_banks, constant_polici
     from lorasa_jax.policy.networks import RecurrentNetwork
 
     discrete = build(sharing="nps")
-    kind = SquashedGaussian(1)
+    kind = SquashedGaussian(1, "linear")
     network = RecurrentNetwork(kind.heads, kind.vectors, 8)
     team = discrete._replace(distribution=kind, actor=discrete.actor._replace(network=network))
     banks = constant_policies(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lorasa_jax.analysis import resources
-from lorasa_jax.learn.algorithms import UPDATES
+from lorasa_jax.learn import mappo
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.sharing import adapted, mtl, nps, ps
@@ -85,7 +85,7 @@ def test_acting_and_updating_can_be_measured(configure, random_state):
     acting = resources.acting(team, team.actor.scheme.weights(state.actor.banks), 5)
     _, actions = acting.call()
     assert actions.shape == (5, 2)
-    updating = resources.updating(state, team, hp, UPDATES["mappo"])
+    updating = resources.updating(state, team, hp, mappo.update)
     for new in (updating.call()[0], updating.call()[0]):  # the state given is not used up
         assert any(map(np.any, jax.tree.leaves(differences(new.actor.banks, state.actor.banks))))
     assert acting.bytes < updating.bytes
