@@ -14,7 +14,8 @@ from lorasa_jax.sharing.lora import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = a2po.A2po(  # MAPPO's keys are among them
-    loop="agent", num_envs=ENVS, rollout_length=LENGTH, chunk_length=CHUNK, epochs=2, clip=0.2, gamma=0.9,
+    loop="agent",
+    num_envs=ENVS, rollout_length=LENGTH, chunk_length=CHUNK, epochs=2, clip=0.2, gamma=0.9,
     gae_lambda=0.8, entropy_coef=0.01,
 )  # fmt: skip
 LORA = adapted(ps(2), LoraSpec(rank=2, alpha=2.0))
