@@ -122,8 +122,8 @@ def _typed(kind, value, said, key_):
 def _within(key_, value, said):
     bounds = (
         (key_.least, lambda x: value >= x, "at least"),
-        (key_.most, lambda x: value <= x, "at most"),
         (key_.above, lambda x: value > x, "above"),
+        (key_.most, lambda x: value <= x, "at most"),
         (key_.below, lambda x: value < x, "below"),
     )
     given = [(x, holds, word) for x, holds, word in bounds if x is not None]

@@ -186,7 +186,7 @@ def test_jobs_know_what_a_program_registered(tmp_path):
             """
             from lorasa_jax import envs, run
             from lorasa_jax.envs import games
-            from lorasa_jax.policy import sharing
+            from lorasa_jax import sharing
 
             def make(agents=2):
                 return games.make(f"specialisation_{agents}")
