@@ -71,7 +71,7 @@ class A2po(Hyperparameters):
     )  # fmt: skip
     order: str = key(
         "semi_greedy", "who comes first: the highest score and a random one by turns, or chance",
-        choices=("semi_greedy", "random", "fixed"),
+        choices=tuple(ORDERS),
     )  # fmt: skip
     trace: str = key(
         "capped", "how others' ratios shorten advantages' traces: the A2PO paper's, two of the "
@@ -80,11 +80,11 @@ class A2po(Hyperparameters):
     )  # fmt: skip
     clip_schedule: str = key(
         "widening", "the clip by an agent's place; tight: its first value throughout",
-        choices=("widening", "tight", "constant"),
+        choices=tuple(CLIPS),
     )  # fmt: skip
     others: str = key(
         "clipped", "others' ratios in the loss: clipped (A2PO), or free (HAPPO)",
-        choices=("clipped", "free"),
+        choices=tuple(OTHERS),
     )  # fmt: skip
     others_clip: float | None = key(
         None, "how far others' ratios count from 1; null: half of clip", above=0
