@@ -32,8 +32,8 @@ from lorasa_jax import envs, machine
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.resets import reset_ended
-from lorasa_jax.training.reporting import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 9
@@ -310,8 +310,8 @@ def main(arguments: list[str]) -> None:
         progress=lambda line: console.print(line, highlight=False),
     ):
         result = described(command, cells)
-        write_whole(path, json.dumps(result, indent=2) + "\n")
-        write_whole(path.with_suffix(".md"), markdown(result))
+        write_atomically(path, json.dumps(result, indent=2) + "\n")
+        write_atomically(path.with_suffix(".md"), markdown(result))
     table = Table(*HEADERS)
     for row in rows_of(result):
         table.add_row(*row)

@@ -24,10 +24,10 @@ from lorasa_jax import config as configuration
 from lorasa_jax import envs, machine, sharing
 from lorasa_jax.analysis import resources
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.training import phases
-from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 
 ENVS = ("ant_2x4", "ant_4x2", "ant_8x1", "smac_2s3z", "smac_3s5z", "smac_MMM2")
@@ -116,7 +116,7 @@ def _measured(request, built) -> list[dict]:
             print(f"measuring {env} {algo}", flush=True)
             kept[name] = panel(request, {cell: built[cell] for cell in here})
             request.out.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(kept, indent=2) + "\n")
+            write_atomically(path, json.dumps(kept, indent=2) + "\n")
             jax.clear_caches()
         rows += [row | {"device": device} for row in kept[name]]
     return rows

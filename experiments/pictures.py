@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from experiments.cells import Request
 from lorasa_jax import sharing
 from lorasa_jax.envs.mamujoco.replay.scene import palette
-from lorasa_jax.training.reporting import write_whole
+from lorasa_jax.files import write_atomically
 
 NAMES = {
     "ps": "PS", "nps": "NPS", "seps": "SePS", "mtl": "MTL",
@@ -73,7 +73,7 @@ def write_rows(request: Request, rows: list[dict], name: str | None = None) -> P
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomically(path, text.getvalue())
     return path
 
 

@@ -25,8 +25,8 @@ from scipy import stats
 from experiments.engines import TASKS
 from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.resets import choose
-from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 
 RESULTS = Path(__file__).parent / "results"
@@ -148,8 +148,8 @@ def main(arguments: list[str]) -> None:
         row["control"] = control(robot, wanted["episodes"], wanted["horizon"])
         result["robots"][robot] = row
         print(robot, json.dumps(result["robots"][robot]), flush=True)
-        write_whole(path, json.dumps(result, indent=2) + "\n")
-        write_whole(path.with_suffix(".md"), markdown(result))
+        write_atomically(path, json.dumps(result, indent=2) + "\n")
+        write_atomically(path.with_suffix(".md"), markdown(result))
 
 
 if __name__ == "__main__":

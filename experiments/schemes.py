@@ -23,8 +23,8 @@ from experiments.engines import RESULTS
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, machine
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.training import phases
-from lorasa_jax.training.reporting import write_whole
 
 TURNS = 15
 ONE_STAGE, TWO_STAGE = "algo.two_stage=false", "algo.two_stage=true"
@@ -137,8 +137,8 @@ def main(arguments: list[str]) -> None:
     }
     name = next((x.partition("=")[2] for x in overrides if x.startswith("env=")), "ant_4x2")
     RESULTS.mkdir(exist_ok=True)
-    write_whole(RESULTS / f"schemes_{name}.json", json.dumps(result, indent=2) + "\n")
-    write_whole(RESULTS / f"schemes_{name}.md", markdown(result))
+    write_atomically(RESULTS / f"schemes_{name}.json", json.dumps(result, indent=2) + "\n")
+    write_atomically(RESULTS / f"schemes_{name}.md", markdown(result))
     table = Table(*HEADERS)
     for row in cells(found):
         table.add_row(*row)

@@ -23,8 +23,8 @@ from lorasa_jax.envs.smac import enemy
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.smac.simulation import FIRST_ATTACK, HEADINGS, STOP
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.resets import choose
-from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import listed, whole
 
 RESULTS = Path(__file__).parent / "results"
@@ -173,8 +173,8 @@ def main(arguments: list[str]) -> None:
     }
 
     def keep():
-        write_whole(path, json.dumps(result, indent=2) + "\n")
-        write_whole(path.with_suffix(".md"), markdown(result))
+        write_atomically(path, json.dumps(result, indent=2) + "\n")
+        write_atomically(path.with_suffix(".md"), markdown(result))
 
     for name in names:
         rows = result["maps"].get(name)

@@ -32,9 +32,9 @@ from lorasa_jax import envs, machine
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn import devices
 from lorasa_jax.training import phases
-from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import listed
 
 RESULTS = Path(__file__).parent / "results"
@@ -228,8 +228,8 @@ def main(arguments: list[str]) -> None:
         result["training"] = training(script)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "smax_speed.json"
-    write_whole(path, json.dumps(result, indent=2) + "\n")
-    write_whole(path.with_suffix(".md"), markdown(result))
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    write_atomically(path.with_suffix(".md"), markdown(result))
     print(markdown(result))
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from experiments import cells, command, finished, pictures
 from lorasa_jax.analysis import swap, weights
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.finished import seeing
 from lorasa_jax.learn.play import play
-from lorasa_jax.training.reporting import write_whole
 from lorasa_jax.values import whole
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
@@ -97,7 +97,7 @@ def _each_its_own(tree):
 def _write(request, subjects, rows):
     path = request.out / "specialisation.md"
     paths = [pictures.write_rows(request, rows), path]
-    write_whole(path, markdown(request, subjects, rows))
+    write_atomically(path, markdown(request, subjects, rows))
     drawn, axes = pictures.figure(1, len(subjects), 3.8, 2.4)
     for axis, subject in zip(axes[0], subjects, strict=True):
         for place, seed in enumerate(subject.seeds):

@@ -19,7 +19,7 @@ import numpy as np
 from experiments import ablations, cells, command, finished, pictures
 from lorasa_jax.analysis import weights
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training.reporting import write_whole
+from lorasa_jax.files import write_atomically
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
 
@@ -66,7 +66,7 @@ def _write(request, subjects):
     rows = [row for s in subjects for seed in s.seeds for row in rows_of(s, seed)]
     path = request.out / "tables_10_13.md"
     paths = [pictures.write_rows(request, rows), path]
-    write_whole(path, markdown(request, rows))
+    write_atomically(path, markdown(request, rows))
     drawn, axes = pictures.figure(1, 1, 6.4, 3.0)
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     for subject in subjects:

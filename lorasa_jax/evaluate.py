@@ -187,9 +187,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
         sys.exit(2)
     show(found)
-    from lorasa_jax.training.reporting import write_whole
+    from lorasa_jax.files import write_atomically
 
-    write_whole(Path(options.out) / "evaluation.json", json.dumps(found, indent=2) + "\n")
+    write_atomically(Path(options.out) / "evaluation.json", json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

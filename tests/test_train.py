@@ -104,3 +104,14 @@ def test_play_does_not_depend_on_how_training_was_cut(switched):
         ends.append(progress.state.actor.banks)
     jax.tree.map(np.testing.assert_array_equal, ends[0], ends[1])
     jax.tree.map(np.testing.assert_array_equal, ends[0], ends[2])
+
+
+def test_the_switch_rule_is_kept_by_the_checkpoint_not_read_from_the_log(tmp_path, capsys):
+    """The rule asks for three evaluations; the run is stopped after two and its log removed."""
+    rule = ["switch_when=plateau", "switch_patience=2", "switch_margin=1e9", "eval_every=1"]
+    config = configuration.load([*GAME, *rule, f"out={tmp_path / 'run'}"])
+    evaluations = iter(range(9))
+    assert run.execute(config, lambda: next(evaluations) == 1) is None
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    run.execute(config)
+    assert "step 80: backbone frozen" in capsys.readouterr().out

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lorasa_jax.files import replacing
+
 MOST_FRAMES_PER_SECOND = 30.0
 
 
@@ -18,13 +20,9 @@ def frame_stride(dt: float) -> tuple[int, float]:
 def write_video(path: Path, frames: Iterable[np.ndarray], *, rate: float) -> Path:
     """Writes pictures [height, width, 3] (uint8) as .mp4 or .gif, whole or not at all."""
     path = Path(path)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
     writer = _gif if path.suffix == ".gif" else _mp4
-    try:
+    with replacing(path) as part:
         writer(part, frames, rate)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

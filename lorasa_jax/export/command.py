@@ -1,11 +1,8 @@
 """The command line: `python -m lorasa_jax.export out=RUN [key=value ...]`."""
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +11,7 @@ from lorasa_jax import keys
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
 from lorasa_jax.export.policy import CARD
+from lorasa_jax.files import new_folder
 from lorasa_jax.learn.finished import Policy
 
 
@@ -69,41 +67,10 @@ def export(options: Options) -> Path:
 
 def save(policy: Policy, kind: str, folder: Path) -> None:
     """Writes a policy in format `kind` into a new folder, whole or not at all."""
-    with whole_folder(folder) as part:
+    with new_folder(folder) as part:
         agents = FORMATS[kind].write(part, policy)
         card = source.card(policy, agents, kind, FORMATS[kind].use)
         (part / CARD).write_text(json.dumps(card, indent=2) + "\n")
-
-
-@contextmanager
-def whole_folder(folder: Path):
-    """A folder to write into, which is renamed to `folder` if all went well, and else vanishes.
-
-    Raises:
-      ConfigError: `folder` holds something already, or the disk refuses.
-    """
-    if _occupied(folder):
-        raise ConfigError(f"{folder} exists already; remove it, or choose another to=DIR.")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
-        yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-        part.rename(folder)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _occupied(folder):
-    try:
-        return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-    except OSError:  # what cannot be looked into is not ours to replace
-        return True
 
 
 def main(arguments: list[str] | None = None) -> None:

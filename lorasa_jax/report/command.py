@@ -56,8 +56,8 @@ def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | No
     Raises:
       ConfigError: a run or the page's place is not as it must be, or W&B cannot be reached.
     """
+    from lorasa_jax.files import write_atomically
     from lorasa_jax.report import page, story
-    from lorasa_jax.training.reporting import write_whole
 
     path = Path(options.out or Path(options.runs[0], "report.html"))
     for folder in options.runs:  # before anything takes long
@@ -75,7 +75,7 @@ def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | No
     ]
     text = page.page(stories)
     try:
-        write_whole(path, text)
+        write_atomically(path, text)
     except OSError as error:
         raise ConfigError(f"out={path} cannot be written ({error.strerror}).") from error
     if not options.wandb:

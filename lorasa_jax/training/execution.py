@@ -12,6 +12,7 @@ from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
@@ -51,7 +52,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
             return summary
         if clusters.needed(config):
             groups = clusters.read(out) or _inherited(config) or clusters.find(config)
-            reporting.write_whole(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
+            write_atomically(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
             print(f"clusters of agents: {list(groups)}")
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
@@ -98,25 +99,21 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 def _claim(out: Path, config: Config) -> None:
     """Writes the configuration to a new directory, or compares it with the one there."""
-    from lorasa_jax.training.reporting import write_whole
-
     try:
         if not begun(out, config):
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
+            write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
 
 def _rename_plugins(out: Path, config: Config) -> None:
     """Plugins that are given now take the place of those there: their modules may have moved."""
-    from lorasa_jax.training.reporting import write_whole
-
     there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
     if not config.plugins or there.get("plugins") == list(config.plugins):
         return
     try:
-        write_whole(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
+        write_atomically(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
@@ -130,7 +127,7 @@ def begun(out: Path, config: Config) -> bool:
     path = out / CONFIG
     if not path.exists():
         # A start that was killed at once leaves these.
-        leftovers = {".lock", f"{CONFIG}.part"}
+        leftovers = {".lock", f"{CONFIG}.part", ".config.part.yaml"}
         if out.exists() and any(child.name not in leftovers for child in out.iterdir()):
             raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
         return False

@@ -18,6 +18,7 @@ from lorasa_jax.learn.team import Team
 from lorasa_jax.training import phases, switching
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
+from lorasa_jax.training.reporting import read_metrics, returns_by_step
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Run:
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
         self.since_line = [0, 0.0]  # updates and seconds of training since the last evaluation
+        self.returns: list[tuple[int, float]] = []  # (update, mean over seeds) of evaluations
 
     def __call__(self) -> bool:
         """Trains until the end; returns whether it got there, or was asked to stop."""
@@ -113,12 +115,10 @@ class Run:
         """Whether the evaluation at this update calls for the second phase."""
         if self.config.switch_when is None:
             return False
-        here = _update(progress) * self.config.batch
-        returns = self.reporter.mean_returns()
-        if not returns or returns[-1][0] != here:
+        if not self.returns or self.returns[-1][0] != _update(progress):
             return False
         return switching.RULES[self.config.switch_when](
-            [value for _, value in returns],
+            [value for _, value in self.returns],
             threshold=self.config.switch_threshold,
             patience=self.config.switch_patience,
             margin=self.config.switch_margin,
@@ -144,6 +144,8 @@ class Run:
         progress = self.checkpoints.restore(update, like, phases.LATER)
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
+        returns = meta.get("returns") or _logged_returns(self.config, update)
+        self.returns = [tuple(pair) for pair in returns]
         self.reporter.rewind(update * self.config.batch)
         return meta["phase"], progress
 
@@ -210,6 +212,7 @@ class Run:
             for i, seed in enumerate(config.seeds)
         ]
         self.reporter.evaluated(rows)
+        self.returns.append((update, float(np.mean(results.returns))))
         self.since_line = [0, 0.0]
         return progress._replace(
             sums=jax.tree.map(jnp.zeros_like, progress.sums),
@@ -218,13 +221,25 @@ class Run:
 
     def _save(self, index, progress):
         began = time.perf_counter()
-        meta = {"phase": index, "seconds": dict(self.seconds), "since_line": self.since_line}
+        meta = {
+            "phase": index,
+            "seconds": dict(self.seconds),
+            "since_line": self.since_line,
+            "returns": self.returns,
+        }
         self.checkpoints.save(_update(progress), progress, meta)
         self.seconds["checkpoint"] += time.perf_counter() - began
 
 
 def _update(progress: Progress) -> int:
     return int(np.asarray(progress.update).reshape(-1)[0])
+
+
+def _logged_returns(config, update):
+    """What checkpoints of 0.1.0 do not hold: the returns up to `update`, from the metrics."""
+    rows = read_metrics(Path(config.out))
+    returns = returns_by_step([row for row in rows if row["env_steps"] <= update * config.batch])
+    return [(steps // config.batch, float(np.mean(values))) for steps, values in returns.items()]
 
 
 def _played(episodes):

@@ -17,21 +17,12 @@ from rich.table import Table
 
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
+from lorasa_jax.files import write_atomically
 from lorasa_jax.training import warning_signs
 from lorasa_jax.values import whole
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that readers and crashes see the old text or the new, nothing between."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def read_metrics(out: Path) -> list[dict]:
@@ -104,7 +95,7 @@ class Reporter:
         """Forgets metrics of steps that will be run again: those after `env_steps`."""
         rows = [row for row in read_metrics(self.out) if row["env_steps"] <= env_steps]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_whole(self.out / METRICS, text)
+        write_atomically(self.out / METRICS, text)
         if env_steps >= 0:
             self.say(f"continuing from step {env_steps:,}")
             self.bar.update(self.task, completed=env_steps // self.config.batch)
@@ -160,13 +151,6 @@ class Reporter:
                 self.signs.add(sign)
                 self.say(f"warning: {sentence}")
 
-    def mean_returns(self) -> list[tuple[int, float]]:
-        """(environment steps, evaluation return over seeds) so far."""
-        found: dict[int, list[float]] = {}
-        for row in read_metrics(self.out):
-            found.setdefault(row["env_steps"], []).append(row["eval_return"])
-        return [(steps, float(np.mean(values))) for steps, values in sorted(found.items())]
-
     def interrupted(self, signal: str, update: int) -> None:
         self.bar.stop()
         saved = "stopped and saved" if update else "stopped"
@@ -181,7 +165,7 @@ class Reporter:
         curve = draw_curve(read_metrics(self.out), self.config, self.out / "curve.png")
         for logger in self.loggers:
             logger.summarise(summary, curve)
-        write_whole(self.out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_atomically(self.out / SUMMARY, json.dumps(summary, indent=2) + "\n")
         print_summary(self.console, summary)
 
 
@@ -196,7 +180,7 @@ def summarise(
     rows = read_metrics(Path(config.out))
     last = [row for row in rows if row["env_steps"] == config.total_steps]
     finals = [row["eval_return"] for row in last]
-    means = {step: np.mean(returns) for step, returns in _returns_by_step(rows).items()}
+    means = {step: np.mean(returns) for step, returns in returns_by_step(rows).items()}
     best = max(means, key=means.get)
     began = 0
     if config.init_from is not None:  # what came before was another run's
@@ -232,7 +216,8 @@ def summarise(
     }
 
 
-def _returns_by_step(rows):
+def returns_by_step(rows: list[dict]) -> dict[int, list[float]]:
+    """{environment step: evaluation returns of the seeds}, in the order of the rows."""
     found: dict[int, list[float]] = {}
     for row in rows:
         found.setdefault(row["env_steps"], []).append(row["eval_return"])

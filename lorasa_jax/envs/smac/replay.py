@@ -8,18 +8,13 @@ import numpy as np
 from lorasa_jax.envs.smac import pictures
 from lorasa_jax.envs.smac.page import PAGE
 from lorasa_jax.envs.smac.scene import Scene
+from lorasa_jax.files import write_atomically
 
 
 def write(scene: Scene, rewards, path: Path, *, title: str) -> Path:
     """Writes a scene of [time + 1] states and its rewards [time]."""
     data = json.dumps(record(scene, rewards, title), allow_nan=False, separators=(",", ":"))
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        page = PAGE.replace("__RECORDING__", data.replace("<", "\\u003c"))
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, PAGE.replace("__RECORDING__", data.replace("<", "\\u003c")))
     return path
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lorasa_jax.files import write_atomically
+
 _TEMPLATE = Path(__file__).with_name("viewer.html")
 _PLACE = "__RECORDING__"
 _LARGEST = 32767  # of a 16-bit number
@@ -16,12 +18,7 @@ def write(path: Path, recording: dict) -> Path:
     path = Path(path)
     data = json.dumps(pack(recording), allow_nan=False, separators=(",", ":"))
     head, tail = _TEMPLATE.read_text(encoding="utf-8").split(_PLACE)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        part.write_text(head + data.replace("<", "\\u003c") + tail, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, head + data.replace("<", "\\u003c") + tail)
     return path
 
 
