@@ -22,12 +22,28 @@ BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 PATIENCE = 90  # seconds for the browser
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(config, items):
+    _mark_the_rest_of_samples(items)
     if os.environ.get("RUN_SLOW") == "1":
         return
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: set RUN_SLOW=1"))
+
+
+def _mark_the_rest_of_samples(items):
+    """`sample(n)`: of the cases of a test n, spread evenly, are plain `pytest`'s; others `full`."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("sample") and "slow" not in item.keywords:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for group in cases.values():
+        (count,) = group[0].get_closest_marker("sample").args
+        kept = {i * len(group) // count for i in range(count)}
+        for i, item in enumerate(group):
+            if i not in kept:
+                item.add_marker(pytest.mark.full)
 
 
 @pytest.fixture(scope="session")

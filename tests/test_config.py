@@ -134,6 +134,7 @@ def test_a_key_of_another_choice_is_refused():
         configuration.load(["sharing=nps", "sharing.rank=8"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -42,6 +42,7 @@ def test_the_fixture_is_whole():
         assert tuple(TABLES[number]) == ENVS
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("algo", ["mappo", "a2po"])
 @pytest.mark.parametrize("env", ENVS)

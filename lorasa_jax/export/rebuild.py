@@ -15,7 +15,7 @@ from lorasa_jax.export.policy import NORMALISE
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
-from lorasa_jax.policy.networks import RecurrentNetwork
+from lorasa_jax.policy.networks import Network, RecurrentNetwork
 from lorasa_jax.sharing import nps
 
 
@@ -57,9 +57,7 @@ def _team(folder, card):
     if action["kind"] == "discrete":
         distribution, space = Categorical(action["n"]), envs.Discrete(action["n"])
     else:
-        distribution = SquashedGaussian(
-            action["size"], action["log_std"], action.get("std_min", 0.0)
-        )
+        distribution = SquashedGaussian(**{k: x for k, x in action.items() if k != "kind"})
         space = envs.Box(action["size"])
     there = [agent["name"] for agent in card["agents"]], card["observation_size"], space
     if there != (list(env.agents), env.observation_size, env.action_space):
@@ -68,8 +66,8 @@ def _team(folder, card):
             "agents, observations or actions; use the lorasa_jax that wrote it "
             f"({card['lorasa_jax']})."
         )
-    shape = (network[key] for key in ("hidden", "kind", "depth", "layer_norm"))
-    actor = RecurrentNetwork(distribution.heads, distribution.vectors, *shape)
+    form = {name: network[name] for name in Network().form if name in network}
+    actor = RecurrentNetwork(distribution.heads, distribution.vectors, **form)
     role = Role(actor, nps(env.num_agents), None, env.observation_size)
     return Team(env, distribution, role, None)
 

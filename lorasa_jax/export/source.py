@@ -1,5 +1,6 @@
 """What is exported: one seed's policy at a checkpoint, every agent's weights, and its card."""
 
+import dataclasses
 import importlib
 import re
 from pathlib import Path
@@ -92,10 +93,7 @@ def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, A
     config, team = policy.config, policy.team
     network, distribution = team.actor.network, team.distribution
     heads = {out: f"{HEAD}_{out}" if i else HEAD for i, out in enumerate(network.heads)}
-    action = {"kind": "discrete", "n": distribution.n} if has_masks(policy) else {
-        "kind": "continuous", "size": distribution.size, "log_std": distribution.log_std,
-        "std_min": distribution.std_min,
-    }  # fmt: skip
+    action = "discrete" if has_masks(policy) else "continuous"
     return {
         "format": kind,
         "format_version": FORMAT_VERSION,
@@ -107,12 +105,9 @@ def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, A
             {"name": name, **agent} for name, agent in zip(team.env.agents, agents, strict=True)
         ],
         "observation_size": team.env.observation_size,
-        "action": action,
+        "action": {"kind": action, **dataclasses.asdict(distribution)},
         "network": {
-            "kind": network.kind,
-            "hidden": network.hidden,
-            "depth": network.depth,
-            "layer_norm": network.layer_norm,
+            **network.form,
             "carry_size": network.carry_size,
             "epsilon": EPSILON,
             "heads": heads,

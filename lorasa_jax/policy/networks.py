@@ -11,8 +11,8 @@ factors to 10 bits (TF32) on NVIDIA's.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lorasa_jax.keys import key
-from lorasa_jax.policy.distributions import STD_LIMIT
+from lorasa_jax.policy.distributions import STD_LIMIT, SquashedGaussian
 from lorasa_jax.policy.recurrence import gru, matmul, unrolled
 
 HEAD = "linear_7"
@@ -54,16 +54,28 @@ class Network:
     )
     layer_norm: bool = key(True, "a LayerNorm before every layer", later=True)
 
+    def gaussian(self, size: int) -> SquashedGaussian:
+        """The distribution of continuous actions of `size` dimensions."""
+        return SquashedGaussian(size, **_shared(self, SquashedGaussian))
+
     def actor(self, distribution) -> "RecurrentNetwork":
         """The network whose outputs a distribution reads."""
-        return self._built(distribution.heads, distribution.vectors)
+        return RecurrentNetwork(distribution.heads, distribution.vectors, **self.form)
 
     def critic(self) -> "RecurrentNetwork":
         """The network of values."""
-        return self._built({"value": (1, 1.0, 0.0)}, {})
+        return RecurrentNetwork({"value": (1, 1.0, 0.0)}, {}, **self.form)
 
-    def _built(self, heads, vectors):
-        return RecurrentNetwork(heads, vectors, self.hidden, self.kind, self.depth, self.layer_norm)
+    @property
+    def form(self) -> dict[str, Any]:
+        """{attribute of RecurrentNetwork: value}: those whose names are keys here."""
+        return _shared(self, RecurrentNetwork)
+
+
+def _shared(keys, kind):
+    """{field of the dataclass `kind`: value} of those fields that are keys of the same name."""
+    names = {field.name for field in fields(kind)} & {field.name for field in fields(Network)}
+    return {name: getattr(keys, name) for name in sorted(names)}
 
 
 def layers_of(kind: str, depth: int = DEPTH) -> tuple[str, ...]:
@@ -228,6 +240,11 @@ class RecurrentNetwork(nn.Module):
             return x, None
         x = x if prepared else self.prepare(x)
         return x, Norm(width_of(x), name=f"norm_{number}")()
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """{key of Network: value}: what it is apart from what it puts out."""
+        return _shared(self, RecurrentNetwork)
 
     @property
     def carry_size(self) -> int:

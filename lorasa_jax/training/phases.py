@@ -19,7 +19,7 @@ from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
-from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
+from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
 
 NEVER = np.iinfo(np.int32).max
@@ -67,8 +67,7 @@ def build_teams(
     if isinstance(env.action_space, Discrete):
         distribution = Categorical(env.action_space.n)
     else:
-        network = config.network
-        distribution = SquashedGaussian(env.action_space.size, network.log_std, network.std_min)
+        distribution = config.network.gaussian(env.action_space.size)
     row = sharing.REGISTRY.row("nps" if independent else config.sharing["name"])
     options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)

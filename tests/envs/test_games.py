@@ -124,6 +124,7 @@ def test_optimum_of_the_observation_probe_is_a_mean():
     np.testing.assert_array_equal(np.unique(returns), [-1, 1])
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", games.NAMES)
 def test_random_play_earns_what_is_stated(name):
     """Monte Carlo, 4 standard errors."""
@@ -189,6 +190,7 @@ def every_name():
         yield pytest.param(name, marks=pytest.mark.slow if long else ())
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("agent_ids", [True, False])
 @pytest.mark.parametrize("name", every_name())
 def test_api(name, agent_ids):

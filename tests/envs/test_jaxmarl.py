@@ -88,6 +88,7 @@ def _join(parts, ranks):
     )
 
 
+@pytest.mark.sample(5)
 @patient
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_time_steps_are_upstreams(name):
@@ -306,6 +307,7 @@ def test_upstream_is_imported_without_a_word():
     assert done.returncode == 0 and not done.stdout, done.stderr
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name",
     [

@@ -110,6 +110,7 @@ def stepper(name):
     return jax.jit(lambda state, actions: ours(name).step(None, state, actions))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", [*THERE, *REGROUPED, *MANY_ANT])
 def test_episodes(name):
     """Random play, begun anew wherever an episode ends: physics bit for bit.

@@ -124,6 +124,7 @@ def fallen_by_hand(name, data):
     return False
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ROBOTS)
 def test_reward_and_end_against_the_loop(x64, name):
     """15 steps from 12 states, some falling or flipped: every reward, flag and state."""
@@ -239,6 +240,7 @@ def test_non_finite_physics_ends_the_episode(field, entry, value):
     assert env.step(KEY, state, zeros(env))[1].terminated
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", ROBOTS)
 @pytest.mark.parametrize("spoilt", ["qpos", "qvel", "action"])
 def test_non_finite_input_ends_the_episode_in_the_c_engine(name, spoilt, tmp_path, monkeypatch):

@@ -66,6 +66,7 @@ def masked(tmp_path_factory):
     return made(CASES["gru discrete ps_lora"], tmp_path_factory.mktemp("masked"))
 
 
+@pytest.mark.sample(3)
 def test_numpy_acts_as_training_does(case):
     found, steps = reader.load(case.folder / "safetensors"), case.steps
     carry, rows = steps.carry, []
@@ -78,6 +79,7 @@ def test_numpy_acts_as_training_does(case):
     assert_close({"carry": carry, **stacked}, case.wanted)
 
 
+@pytest.mark.sample(3)
 def test_policies_read_back_act_as_training_does(case):
     """The run's own policy and that of its safetensors export, step by step."""
     steps = case.steps
@@ -115,6 +117,7 @@ def loaded(path, masks):
     return jax.jit(step)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
 def test_every_agents_function_acts_as_training_does(case, kind):
     steps, agents = case.steps, case.policy.team.env.agents

@@ -1,6 +1,7 @@
 """Every way of sharing under every algorithm: two updates, bit for bit the same each time."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,12 @@ from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.sharing.lora import LoraSpec
 
 UPDATES = {row.name: row.make for row in algorithms.REGISTRY.rows()}
+NAMES = sharing.REGISTRY.names()
 AGENTS, ENVS = 3, 4
 # Compiling is what takes the time here.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 SPACES = {"discrete": Discrete(3), "continuous": Box(2)}
+KINDS = ("gru", "ff")
 FORMS = {
     "mappo": {},
     "a2po": {"loop": "epoch", "two_stage": True},
@@ -83,10 +86,16 @@ def begin(team_):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["gru", "ff"])
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("algo", UPDATES)
-@pytest.mark.parametrize("name", sharing.REGISTRY.names())
+def cases():
+    """Every scheme with every algorithm, while spaces and kinds of networks take turns."""
+    turns = list(itertools.product(SPACES, KINDS))
+    for i, name in enumerate(NAMES):
+        for j, algo in enumerate(UPDATES):
+            yield name, algo, *turns[(i + j) % len(turns)]
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("name, algo, space, kind", cases())
 def test_two_updates(name, algo, space, kind):
     team_, first = started(name, space, kind)
     hp = a2po.A2po(
@@ -112,6 +121,7 @@ def test_two_updates(name, algo, space, kind):
         assert (max(moved) > 1e-3) if trained else (max(moved) == 0.0)
 
 
+@pytest.mark.full
 def test_clusters_of_one_and_of_all_update_as_ps_and_nps():
     """Gradients and all: the same update from the same parameters."""
     hp = a2po.A2po(

@@ -31,12 +31,23 @@ def train():
     return train
 
 
+class Made(dict):
+    """What is made of each of RUNS, when it is first asked for."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __missing__(self, name):
+        self[name] = self.make(name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def trained(train, tmp_path_factory):
     """{name: the folder of a run}, in code that is compiled fast."""
     jax.config.update("jax_disable_most_optimizations", True)
     folder = tmp_path_factory.mktemp("runs")
-    yield {name: train(name, folder / name) for name in RUNS}
+    yield Made(lambda name: train(name, folder / name))
     jax.config.update("jax_disable_most_optimizations", False)
 
 
@@ -50,12 +61,10 @@ def said():
 def stories(trained, said):
     """{name: story}; the battle's is that of its second seed."""
     policies = {"ant": None, "battle": 1, "shared": None}
-    return {
-        name: story.tell(out, name, policies[name], said.append) for name, out in trained.items()
-    }
+    return Made(lambda name: story.tell(trained[name], name, policies[name], said.append))
 
 
 @pytest.fixture(scope="module")
 def pages(stories):
     """{name: the page of one run}."""
-    return {name: page.page([told]) for name, told in stories.items()}
+    return Made(lambda name: page.page([stories[name]]))
