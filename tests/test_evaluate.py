@@ -66,6 +66,7 @@ def untrained(*overrides):
     return runs.policy_of(config, team, 0, banks, seed=0, step=0)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_map_is_played_and_filmed(tmp_path):
     found = evaluated(tmp_path / "run", "env=smac_2s3z", f"env.max_steps={LIMIT}")
@@ -89,6 +90,7 @@ def short(monkeypatch):
     monkeypatch.setattr(environment.MultiAgentMujoco, "max_steps", limit, raising=False)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_robot_is_played_and_filmed(short, tmp_path):
     found = evaluated(tmp_path / "run", "env=halfcheetah_2x3")
@@ -99,6 +101,7 @@ def test_a_robot_is_played_and_filmed(short, tmp_path):
     assert recording["frames"] == len(recording["returns"]) == LIMIT + 1
 
 
+@pytest.mark.full
 def test_upstreams_maps_are_filmed_too(tmp_path):
     """Lines of fire are drawn to those who lose health, and to nobody else."""
     limits = "env.walls_cause_death=false", f"env.max_steps={2 * LIMIT}"
@@ -118,6 +121,7 @@ def test_upstreams_maps_are_filmed_too(tmp_path):
     assert (acts[:, 3:] >= 0).any(), "the enemy shot at someone"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["jaxmarl_MPE_simple_spread_v3", "specialisation_2"])
 def test_what_has_no_pictures_is_refused(name, tmp_path):
     policy = SimpleNamespace(env_name=name, env=lambda: envs.make(name))

@@ -37,6 +37,7 @@ def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.full
 def test_the_same_fine_tuning_ends_in_the_same_bits(pretrained, tmp_path):
     go(tmp_path / "again", f"init_from={pretrained}@80")
     equal(banks(tmp_path / "again"), banks(pretrained))
@@ -48,6 +49,7 @@ def test_another_rank_starts_from_the_same_backbone(pretrained, tmp_path):
     assert banks(tmp_path / "rank")["adapters"]["linear_2"]["a"].shape[-1] == 2
 
 
+@pytest.mark.full
 def test_another_seed_plays_otherwise(pretrained, tmp_path):
     go(tmp_path / "seed", f"init_from={pretrained}@80", "seed=5")
     found = lorasa_jax.load(tmp_path / "seed", seed=5).banks
@@ -88,6 +90,7 @@ def test_other_checkpoints_are_refused(pretrained, tmp_path):
         go(tmp_path / "run", f"init_from={pretrained}@160", "total_steps=240")
 
 
+@pytest.mark.full
 def test_a_rule_decides_the_switch_and_metrics_record_it(tmp_path):
     """The first evaluation, before any training, already reaches the threshold."""
     out = tmp_path / "rule"

@@ -51,6 +51,7 @@ def alone(tmp_path_factory):
     return folder, run(folder, *CELLS, "out=out").stdout
 
 
+@pytest.mark.full
 def test_every_job_has_a_folder_below_out_and_litter_has_its_own(alone):
     folder, printed = alone
     assert {path.name for path in folder.iterdir()} == {"out", "runs"}
@@ -64,6 +65,7 @@ def test_every_job_has_a_folder_below_out_and_litter_has_its_own(alone):
         assert f"out/{path.name}  final return {summary['eval_return']:,.1f}" in printed
 
 
+@pytest.mark.full
 def test_joblib_interrupted_and_given_again_ends_bit_for_bit(alone, tmp_path):
     words = [*CELLS, "out=out", "hydra/launcher=joblib"]
     process = subprocess.Popen(command(*words), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -83,6 +85,7 @@ def test_joblib_interrupted_and_given_again_ends_bit_for_bit(alone, tmp_path):
         assert line.startswith((*names, "out/")), line
 
 
+@pytest.mark.full
 def test_submitit_skips_what_has_finished(alone, tmp_path):
     done = next((alone[0] / "out").glob("*-ps-*"))
     shutil.copytree(done, tmp_path / "out" / done.name)
@@ -96,6 +99,7 @@ def test_submitit_skips_what_has_finished(alone, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]
 
 
+@pytest.mark.full
 def test_a_job_whose_folder_is_in_use_is_told_and_leaves_the_other_alone(alone, tmp_path):
     shutil.copytree(alone[0] / "out", tmp_path / "out")
     with (next((tmp_path / "out").glob("*-ps-*")) / ".lock").open("w") as held:
@@ -134,6 +138,7 @@ def test_refused_in_one_sentence(words, told, tmp_path, monkeypatch):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.full
 def test_a_folder_in_other_use_is_refused(alone, monkeypatch):
     monkeypatch.chdir(alone[0])
     with pytest.raises(ConfigError, match="already holds a run"):
@@ -178,6 +183,7 @@ def test_lists_are_one_value_unless_they_are_several():
     ]
 
 
+@pytest.mark.full
 def test_jobs_know_what_a_program_registered(tmp_path):
     """An environment and a way of sharing of the program that starts the batch."""
     program = tmp_path / "own.py"

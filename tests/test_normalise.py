@@ -130,6 +130,7 @@ def test_exports_and_evaluations_see_what_training_saw(run, tmp_path):
     assert one["mean"] == pytest.approx(other["mean"], rel=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
 def test_other_formats_normalise_too(kind, run, tmp_path):
     pytest.importorskip("onnxruntime" if kind == "onnx" else "flatbuffers")
@@ -153,6 +154,7 @@ def test_other_formats_normalise_too(kind, run, tmp_path):
     np.testing.assert_allclose(found, expected["mean"][:, 0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 def test_adapters_know_their_backbones_statistics(run, tmp_path):
     from lorasa_jax.export.policy import with_adapters
 

@@ -67,6 +67,7 @@ def execute(tmp_path_factory):
     return execute
 
 
+@pytest.mark.full
 def test_quick_start_trains_shows_and_exports(execute):
     done = execute("quick_start")
     (out,) = done.folder.glob("runs/ant_4x2-mappo-ps_lora-*")
@@ -84,6 +85,7 @@ def test_quick_start_trains_shows_and_exports(execute):
     assert done.complaints == ""
 
 
+@pytest.mark.full
 def test_your_own_trains_its_environment_under_its_way_of_sharing(execute):
     done = execute("your_own")
     assert done.figures == 2
@@ -98,6 +100,7 @@ def test_your_own_trains_its_environment_under_its_way_of_sharing(execute):
     assert done.complaints == ""
 
 
+@pytest.mark.full
 def test_specialisation_draws_every_measure(execute):
     done = execute("specialisation")
     assert done.figures == 6

@@ -119,6 +119,7 @@ def test_the_same_command_again_says_that_it_is_finished(whole):
     assert "already finished" in run(whole[0]).stdout
 
 
+@pytest.mark.full
 def test_the_chunk_size_changes_no_bit(whole, tmp_path):
     run(tmp_path / "run", "updates_per_call=10")
     leaves, other = final_state(whole[0])[1], final_state(tmp_path / "run")[1]
@@ -137,6 +138,7 @@ def interrupt(out, number, wanted, job=TINY):
     return output
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 2), (signal.SIGTERM, 5)])
 def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, number, wanted):
     out = tmp_path / "run"
@@ -146,6 +148,7 @@ def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, n
     assert_same_end(whole[0], out)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("devices", [1, 2])
 def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices, monkeypatch):
     jax.devices()  # this process's own compiler keeps its flags
@@ -157,6 +160,7 @@ def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices, monkeyp
     assert_same_end(one, other)
 
 
+@pytest.mark.full
 def test_killed_at_any_moment_it_continues(whole, tmp_path):
     """kill -9 three times, at moments that drift, then to the end: the same bits."""
     out = tmp_path / "run"
@@ -208,6 +212,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     assert "cannot be written" in run(tmp_path / "run", code=2).stderr
 
 
+@pytest.mark.full
 def test_two_processes_do_not_share_a_folder(whole, tmp_path):
     import fcntl
 
@@ -218,6 +223,7 @@ def test_two_processes_do_not_share_a_folder(whole, tmp_path):
         assert "in use by another process" in run(out, code=2).stderr
 
 
+@pytest.mark.full
 def test_a_full_disk_ends_in_one_sentence_and_keeps_the_last_checkpoint(tmp_path):
     """RLIMIT_FSIZE stands in for the disk: no file may grow past 8 KiB once training runs."""
     script = (
@@ -241,6 +247,7 @@ def test_a_full_disk_ends_in_one_sentence_and_keeps_the_last_checkpoint(tmp_path
     run(out)  # and the same command, with the disk free again, goes on to the end
 
 
+@pytest.mark.full
 def test_a_value_that_is_not_finite_stops_the_run(tmp_path):
     out = tmp_path / "run"
     done = run(out, "algo.actor_lr=1e38", "checkpoint_every=1", "updates_per_call=1", code=1)
@@ -250,6 +257,7 @@ def test_a_value_that_is_not_finite_stops_the_run(tmp_path):
     assert not (out / "summary.json").exists()
 
 
+@pytest.mark.full
 def test_seeds_in_one_run_have_their_own_curves(tmp_path):
     out = tmp_path / "run"
     run(out, "num_seeds=2", "seed=5")
@@ -261,6 +269,7 @@ def test_seeds_in_one_run_have_their_own_curves(tmp_path):
     assert len(summary["eval_return_per_seed"]) == 2
 
 
+@pytest.mark.full
 def test_wandb_offline_writes_one_run_per_seed(tmp_path):
     out = tmp_path / "run"
     run(out, "logger=wandb", "num_seeds=2", "total_steps=1280", "switch_at=640")

@@ -88,6 +88,7 @@ def battles(name, **options):
     return env, timestep, jax.tree.map(lambda x: int(x.sum()), unequal), float(coldest.min())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_episodes_equal_upstreams(name):
     """Observations, legal actions, deaths, rewards, endings and the whole state, step by step."""
@@ -315,6 +316,7 @@ def test_refusals(name, options, words):
         assert word in message
 
 
+@pytest.mark.full
 def test_trains_and_keeps_memory_through_deaths():
     """Recurrent states start anew where an episode does, and nowhere else."""
     team, progress = train(

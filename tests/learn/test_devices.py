@@ -24,6 +24,7 @@ def learned():
     return {row["algo"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("algo", ALGOS)
 def test_two_devices_learn_from_their_halves_what_one_learns_from_the_whole(learned, algo):
     row = learned[algo]
@@ -34,6 +35,7 @@ def test_two_devices_learn_from_their_halves_what_one_learns_from_the_whole(lear
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("algo", ALGOS)
 def test_parameters_are_the_same_on_both_devices(learned, algo):
     assert learned[algo]["between"] == 0.0

@@ -176,6 +176,7 @@ def test_a_type_that_no_replay_draws_is_refused():
         scene.record(model, motion(model, 2), agents, dt=DT, title="")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", sorted(PARTITIONS))
 def test_every_robot_can_be_packed(name):
     found = page.pack(recorded(name, 2))
@@ -320,6 +321,7 @@ reached(3, () => reached(20, (from, seconds) => {
 </script>"""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["ant_4x2", "humanoid_9_8", "reacher_2x1"])
 def test_the_page_plays(name, opened, tmp_path):
     path = page.write(tmp_path / "episode.html", recorded(name, 100, rewards=np.full(100, 0.5)))
