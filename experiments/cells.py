@@ -5,7 +5,7 @@ Every figure's command takes
     cells=ENV[/ALGO[/SHARING]],...   names in a place may be joined by +; a place left out means
                                      the figure's own choice
     seeds=5 total_steps=12e6         of every cell
-    runs=runs out=results/<figure>   where runs lie, and where the figure is written
+    runs=runs out=outputs/<figure>   where runs lie, and where the figure is written
     show=commands                    print the training commands instead, to run them elsewhere,
                                      such as on a cluster; then the figure's command finds the runs
     KEY=VALUE ...                    any other key of lorasa_jax.run, for every cell that knows it
@@ -83,7 +83,7 @@ def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own:
         tuple(f"{key}={value}" for key, value in given.items() if key not in taken),
         {key: given.get(key, value) for key, value in own.items()},
         Path(given.get("runs", "runs")),
-        Path(given.get("out", f"results/{figure}")),
+        Path(given.get("out", f"outputs/{figure}")),
         show is not None,
         shlex.join(["python", "-m", f"experiments.{figure}", *arguments]),
     )
