@@ -2,7 +2,7 @@
 
     python -m experiments.figure_5 [cells=smac_MMM2/mappo] [seeds=5] [total_steps=12e6]
 
-Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
+Its runs are Figure 2's; see figure_2.py for the files and cells.py for the keys.
 """
 
 from experiments import cells, command, comparison, learning, pictures

@@ -135,7 +135,7 @@ def markdown(result: dict) -> str:
         f"`{result['command']}`", "",
         f"{result['device']}; jax {result['versions']['jax']}, jaxmarl "
         f"{result['versions']['jaxmarl']}. The SMAC suite on SMAX; "
-        "`experiments/smac_balance.py` describes the players of the allies.", "",
+        "`experiments/benchmarks/smac_balance.py` describes the players of the allies.", "",
         *measurement.table(
             HEADERS,
             [

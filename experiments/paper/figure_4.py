@@ -3,9 +3,9 @@
     python -m experiments.figure_4 [cells=ant_4x2/mappo] [seeds=5] [total_steps=12e6]
         [switches=2e6,4e6,...] [ranks=4,8,16,64] [placements=first,recurrent,last,all]
 
-One row of panels for each question; see experiments/cells.py for the other keys. All fine-tuning
-begins from checkpoints of the fully shared runs: nothing is pretrained twice. figure_4.csv holds
-every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
+One row of panels for each question; see cells.py for the other keys. All fine-tuning begins from
+checkpoints of the fully shared runs: nothing is pretrained twice. figure_4.csv holds every
+evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
 """
 
 from experiments import ablations, cells, command, comparison, learning, pictures, training
