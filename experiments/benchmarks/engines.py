@@ -40,7 +40,7 @@ REPEATS = 9
 BATCHES = (16, 25, 64, 256, 1024, 4096)
 SECONDS = 0.2  # that one timed call should last
 PATIENCE = 60.0  # seconds for one step of a batch, beyond which a cell is not measured
-LIMIT = 240.0  # seconds for a cell that has a process of its own, compilation included
+LIMIT = 240.0  # seconds for a cell in a separate process, compilation included
 ACCELERATED = 32  # steps of one timed call on an accelerator, whatever the batch
 
 # One partition of every robot; physics does not depend on it.
@@ -174,7 +174,7 @@ def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
 
 
 def measure_apart(robot: str, engine: str, batch: int, guess: float) -> Cell:
-    """`measure_cell` in a process of its own, which is ended where it has no result in time."""
+    """`measure_cell` in a separate process, which is ended where it has no result in time."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
             return pool.apply_async(measure_cell, (robot, engine, batch, guess)).get(LIMIT)

@@ -19,10 +19,10 @@ CELLS = cells.grid(TASKS)
 
 
 def main(arguments: list[str]) -> None:
-    request = cells.request("figure_2", arguments, CELLS, **learning.OWN)
+    request = cells.request("figure_2", arguments, CELLS, **learning.OPTIONS)
     learned = learning.of(request)
     if learned is not None:
-        pictures.told(comparison.figure_of(request, learned))
+        pictures.print_paths(comparison.figure_of(request, learned))
 
 
 if __name__ == "__main__":

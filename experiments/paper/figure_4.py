@@ -20,8 +20,12 @@ QUESTIONS = {
 
 
 def main(arguments: list[str]) -> None:
-    own = {"switches": "", "ranks": ablations.RANKS, "placements": ",".join(ablations.PLACEMENTS)}
-    request = cells.request("figure_4", arguments, CELLS, **own)
+    options = {
+        "switches": "",
+        "ranks": ablations.RANKS,
+        "placements": ",".join(ablations.PLACEMENTS),
+    }
+    request = cells.request("figure_4", arguments, CELLS, **options)
     chosen = dict.fromkeys((cell.env, cell.algo) for cell in request.cells)
     bases = [cells.Cell(env, algo, "ps_lora") for env, algo in chosen]
     panels = {
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> None:
     if trainings is None:
         return
     learned = {one.cell: learning.read(one.cell, one.out, one.config) for one in trainings}
-    pictures.told(_write(request, bases, panels, learned))
+    pictures.print_paths(_write(request, bases, panels, learned))
 
 
 @pictures.styled

@@ -12,10 +12,10 @@ CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
 
 
 def main(arguments: list[str]) -> None:
-    request = cells.request("figure_5", arguments, CELLS, **learning.OWN)
+    request = cells.request("figure_5", arguments, CELLS, **learning.OPTIONS)
     learned = learning.of(request)
     if learned is not None:
-        pictures.told(comparison.figure_of(request, learned, "return"))
+        pictures.print_paths(comparison.figure_of(request, learned, "return"))
 
 
 if __name__ == "__main__":

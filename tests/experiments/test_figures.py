@@ -172,12 +172,12 @@ def forgotten():
 def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(forgotten):
     ways.register("teams", ways.REGISTRY.row("ps").make, like="ps", options={"k": 2})
     arguments = ["cells=ant_4x2/mappo/ps+teams+ps_lora", *ROBOT, "sharing.k=5"]
-    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OPTIONS)
     planned = {one.cell.sharing: one.config.sharing for one in training.plan(request)}
     assert planned["teams"]["k"] == 5 and planned["ps_lora"]["rank"] == 2
     assert "k" not in planned["ps"] and "k" not in planned["ps_lora"]
     arguments = ["cells=ant_4x2/mappo+a2po/ps", *ROBOT, "algo.minibatches=2", "algo.trace=none"]
-    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OPTIONS)
     algos = [one.config.algo for one in training.plan(request)]
     assert (algos[0].minibatches, algos[1].trace) == (2, "none")
 
