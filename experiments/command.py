@@ -1,4 +1,4 @@
-"""What every figure's command line does besides its figure: errors in one sentence, exit codes."""
+"""What every command line does besides its figure or measurement: errors and exit codes."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Profile `lorasa` against MuJoCo 2.2.0: numbers made by experiments/legacy_fixture.py."""
+"""Profile `lorasa` against MuJoCo 2.2.0: numbers made by mujoco_2_2_0.py."""
 
 from pathlib import Path
 

@@ -38,10 +38,11 @@ def test_a_batch_that_takes_too_long_is_not_measured():
 
 
 def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(engines, "RESULTS", tmp_path)
     monkeypatch.setattr(engines, "SECONDS", 0.01)
     monkeypatch.setattr(engines, "REPEATS", 1)
-    engines.main(["physics=hopper", "engines=native", "batches=2,4"])
+    arguments = ["physics=hopper", "engines=native", "batches=2,4", f"out={tmp_path}/new"]
+    tmp_path /= "new"
+    engines.main(arguments)
     result = json.loads((tmp_path / "engines.json").read_text())
     assert [(cell["robot"], cell["batch"]) for cell in result["cells"]] == [
         ("hopper", 2), ("hopper", 4),
@@ -51,20 +52,22 @@ def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
         assert cell["compile_seconds"] > 0 and cell["memory_mib"] > 0
     # The same command again measures nothing.
     monkeypatch.setattr(engines, "measure_cell", None)
-    engines.main(["physics=hopper", "engines=native", "batches=2,4"])
+    engines.main(arguments)
     assert json.loads((tmp_path / "engines.json").read_text())["cells"] == result["cells"]
     text = (tmp_path / "engines.md").read_text()
     assert "| hopper | native | 2 |" in text and "physics=hopper" in text
+    assert "out=" not in text
 
 
 @pytest.mark.parametrize(
     "arguments, told",
     [
         (["physics=dog"], "physics=dog is not known; choose from"),
+        (["physics="], "physics= is not known; choose from"),
         (["physics=all", "batches=few"], "must be whole numbers"),
         (["physics=all", "batches=0"], "must be whole numbers"),
         (["physics=all", "engines=bullet"], "choose one of auto, native, mjx, warp"),
-        (["physics=all", "speed=high"], "speed is not a key here"),
+        (["physics=all", "speed=high"], "unknown key speed"),
     ],
 )
 def test_refusals(arguments, told):

@@ -75,7 +75,7 @@ def lora(robot):
 
 def same_command(figure, arguments):
     """Whether CSV, PNG and SVG of a figure name the command that made them."""
-    folder = cells.Path("results") / figure
+    folder = cells.Path("outputs") / figure
     command = shlex.join(["python", "-m", f"experiments.{figure}", *arguments])
     for path in folder.glob("*.csv"):
         assert path.read_text().splitlines()[0] == f"# {command}", path
@@ -137,11 +137,11 @@ def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
 def test_figure_2_joins_runs_of_single_seeds(robot):
     """What is drawn of runs that are given is what is drawn of their cells."""
     folders = sorted(cells.Path("runs").glob("ant_4x2-mappo-ps*"))
-    figure_2.main([f"run={','.join(map(str, folders))}", "out=results/given"])
+    figure_2.main([f"run={','.join(map(str, folders))}", "out=outputs/given"])
     before, after = (
         {
             (row["sharing"], row["keys"], row["seed"], row["env_steps"]): row["return"]
-            for row in read_rows(cells.Path(f"results/{name}/figure_2.csv"))
+            for row in read_rows(cells.Path(f"outputs/{name}/figure_2.csv"))
         }
         for name in ("figure_2", "given")
     )
@@ -153,8 +153,8 @@ def test_figure_2_joins_runs_of_single_seeds(robot):
         run.execute(configuration.load(["env=probe_memory", *SINGLE, f"seed={seed}"]))
     run.execute(configuration.load(["env=probe_memory", *SINGLE, "seed=7", "algo.clip=0.1"]))
     folders = sorted(cells.Path("runs").glob("probe_memory-*"))
-    figure_2.main([f"run={','.join(map(str, folders))}", "out=results/given"])
-    table = read_rows(cells.Path("results/given/figure_2.csv"))
+    figure_2.main([f"run={','.join(map(str, folders))}", "out=outputs/given"])
+    table = read_rows(cells.Path("outputs/given/figure_2.csv"))
     assert {(row["keys"], row["seed"]) for row in table} == {
         ("algo.clip=0.2", "7"), ("algo.clip=0.2", "8"), ("algo.clip=0.1", "7"),
     }  # fmt: skip
@@ -172,12 +172,12 @@ def forgotten():
 def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(forgotten):
     ways.register("teams", ways.REGISTRY.row("ps").make, like="ps", options={"k": 2})
     arguments = ["cells=ant_4x2/mappo/ps+teams+ps_lora", *ROBOT, "sharing.k=5"]
-    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OPTIONS)
     planned = {one.cell.sharing: one.config.sharing for one in training.plan(request)}
     assert planned["teams"]["k"] == 5 and planned["ps_lora"]["rank"] == 2
     assert "k" not in planned["ps"] and "k" not in planned["ps_lora"]
     arguments = ["cells=ant_4x2/mappo+a2po/ps", *ROBOT, "algo.minibatches=2", "algo.trace=none"]
-    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OWN)
+    request = cells.request("figure_2", arguments, figure_2.CELLS, **learning.OPTIONS)
     algos = [one.config.algo for one in training.plan(request)]
     assert (algos[0].minibatches, algos[1].trace) == (2, "none")
 
@@ -186,7 +186,7 @@ def test_adapters_begin_from_the_shared_run(robot, lora):
     config = runs.configured(lora)
     donor, _, step = config.init_from.rpartition("@")
     assert "-ps-" in donor and step == "20"
-    rows = read_rows(cells.Path("results/figure_2/figure_2.csv"))
+    rows = read_rows(cells.Path("outputs/figure_2/figure_2.csv"))
 
     def early(sharing):
         return [
@@ -203,15 +203,15 @@ def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
     def never(config):
         raise AssertionError("trained again")
 
-    before = cells.Path("results/figure_2/figure_2.csv").read_bytes()
+    before = cells.Path("outputs/figure_2/figure_2.csv").read_bytes()
     monkeypatch.setattr(training.run, "execute", never)
     figure_2.main(robot)
-    assert cells.Path("results/figure_2/figure_2.csv").read_bytes() == before
+    assert cells.Path("outputs/figure_2/figure_2.csv").read_bytes() == before
 
 
 def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch, tmp_path):
     """Signals in the first and in the second run; the command is given until it is done."""
-    whole = cells.Path("results/figure_2").absolute()
+    whole = cells.Path("outputs/figure_2").absolute()
     evaluated = reporting.Reporter.evaluated
     counter = itertools.count()
 
@@ -231,7 +231,7 @@ def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch,
             stops += 1
     assert stops == 2
     for path in whole.glob("*.csv"):
-        assert (cells.Path("results/figure_2") / path.name).read_bytes() == path.read_bytes()
+        assert (cells.Path("outputs/figure_2") / path.name).read_bytes() == path.read_bytes()
 
 
 def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, place):
@@ -334,7 +334,7 @@ def test_tables_10_to_13_add_up(robot):
         )
         assert merged**2 == pytest.approx(shared**2 + delta**2 + 2 * inner, rel=1e-4)
         assert (delta > 0) == (row["sharing"] == "ps_lora")
-    text = cells.Path("results/tables_10_13/tables_10_13.md").read_text()
+    text = cells.Path("outputs/tables_10_13/tables_10_13.md").read_text()
     mean = np.mean(
         [
             float(row["delta"])
@@ -381,7 +381,7 @@ def test_specialisation_exchanges_adapters(lora, monkeypatch):
     ]
     assert len(others) == 9
     assert sorted(found["exchanged"]) == near(sorted(others))
-    text = cells.Path("results/specialisation/specialisation.md").read_text()
+    text = cells.Path("outputs/specialisation/specialisation.md").read_text()
     assert f"| {np.median(others):,.0f} (" in text
 
 
@@ -430,11 +430,11 @@ def test_figure_3_measures_once(place, monkeypatch):
         "cells=specialisation_4/mappo/ps+seps",
         "turns=1",
         "batch=3",
-        "out=results/small",
+        "out=outputs/small",
         *small,
     ]
     figure_3.main(arguments)
-    rows = read_rows(cells.Path("results/small/figure_3_measured.csv"))
+    rows = read_rows(cells.Path("outputs/small/figure_3_measured.csv"))
     assert [row["sharing"] for row in rows] == ["ps", "seps"]
     assert all(float(row["update_seconds"]) > 0 < float(row["acting_seconds"]) for row in rows)
     assert float(rows[0]["update_ratio"]) == 1.0
@@ -444,22 +444,22 @@ def test_figure_3_measures_once(place, monkeypatch):
 
     monkeypatch.setattr(figure_3, "panel", never)
     figure_3.main(arguments)
-    assert read_rows(cells.Path("results/small/figure_3_measured.csv")) == rows
+    assert read_rows(cells.Path("outputs/small/figure_3_measured.csv")) == rows
 
 
 def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):
-    arguments = ["cells=smax_3m/mappo/ps", "out=results/maps", *TINY]
+    arguments = ["cells=smax_3m/mappo/ps", "out=outputs/maps", *TINY]
     figure_2.main(arguments)
     figure_5.main(arguments)
     wins, returns = (
-        read_rows(cells.Path(f"results/maps/{figure}_summary.csv"))
+        read_rows(cells.Path(f"outputs/maps/{figure}_summary.csv"))
         for figure in ("figure_2", "figure_5")
     )
     assert {row["metric"] for row in wins} == {"win_rate"}
     assert {row["metric"] for row in returns} == {"return"}
     assert all(0 <= float(row["median"]) <= 1 for row in wins)
-    assert read_rows(cells.Path("results/maps/figure_2.csv")) == read_rows(
-        cells.Path("results/maps/figure_5.csv")
+    assert read_rows(cells.Path("outputs/maps/figure_2.csv")) == read_rows(
+        cells.Path("outputs/maps/figure_5.csv")
     )
 
 

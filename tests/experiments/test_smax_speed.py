@@ -28,18 +28,21 @@ def test_training_has_jaxmarls_settings():
 
 
 def test_a_table_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(smax_speed, "RESULTS", tmp_path)
     row = {"upstream": 1.0, "smax": 2.0, "smax ratio": 2.0, "smac": 3.0, "smac ratio": 3.0,
            "load": 0.0}  # fmt: skip
     monkeypatch.setattr(smax_speed, "environments", lambda name: row)
-    smax_speed.main(["maps=3s5z"])
+    smax_speed.main(["maps=3s5z", f"out={tmp_path}"])
     assert json.loads((tmp_path / "smax_speed.json").read_text())["environments"] == {"3s5z": row}
     assert "| 3s5z, random play | 1 | 2 | 2.00 |" in (tmp_path / "smax_speed.md").read_text()
 
 
 @pytest.mark.parametrize(
     "argument, told",
-    [("maps=9z", "not known"), ("script=none.py", "no file"), ("map=3", "not a key")],
+    [
+        ("maps=9z", "not known"),
+        ("script=none.py", "no file"),
+        ("map=3", "unknown key map; did you mean maps"),
+    ],
 )
 def test_refusals(argument, told):
     with pytest.raises(ConfigError, match=told):

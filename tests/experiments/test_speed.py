@@ -1,9 +1,8 @@
-import sys
-
 import pytest
 
 from experiments import keep, speed
 from lorasa_jax import config as configuration
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import phases
 
 
@@ -38,12 +37,9 @@ def test_products_alone_take_less_than_the_update_that_holds_them():
     assert 0 < row["epochs"] * products["epoch"] + products["play"] < row["update"]
 
 
-def test_speed_refuses_what_has_no_engine(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["speed", "env=probe_memory"])
-    with pytest.raises(SystemExit) as leaving:
-        speed.main()
-    assert leaving.value.code == 2
-    assert "no C engine" in capsys.readouterr().err
+def test_speed_refuses_what_has_no_engine():
+    with pytest.raises(ConfigError, match="no C engine"):
+        speed.main(["env=probe_memory"])
 
 
 def test_speed_measures_a_small_engine():

@@ -60,23 +60,23 @@ class Subject:
 def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] | None:
     """The runs of `run=FOLDER[@STEP],...`, or else of the cells, trained where need be.
 
-    With a step the run is looked at there, finished or not, as long as that checkpoint was kept.
+    With a step it is that checkpoint, whether the run is finished or not, if it was kept.
     adapted: runs must have adapters. None where only commands were asked for.
 
     Raises:
       ConfigError: a given run is unfinished, damaged, of another version or without adapters.
     """
-    if request.own["run"]:
-        return [_given(path, adapted) for path in request.own["run"].split(",")]
+    if request.options["run"]:
+        return [_given(path, adapted) for path in request.options["run"].split(",")]
     trainings = training.ready(request, cells_)
     if trainings is None:
         return None
-    found = []
+    read = []
     for one in trainings:
         cell, policies = one.cell, _policies(one.out, None, adapted)
         names = cell.env, cell.algo, cell.sharing, " ".join(cell.keys)
-        found.append(Subject(*names, one.out, policies))
-    return found
+        read.append(Subject(*names, one.out, policies))
+    return read
 
 
 def _given(text, adapted):
@@ -114,7 +114,7 @@ def visited(subject: Subject, seed: int, length: int, num_envs: int) -> Observat
 
 def by_panel(subjects_: list[Subject]) -> dict[tuple[str, str], list[Subject]]:
     """{(environment, algorithm): runs}, in their order."""
-    found: dict[tuple[str, str], list[Subject]] = {}
+    panels: dict[tuple[str, str], list[Subject]] = {}
     for subject in subjects_:
-        found.setdefault(subject.panel, []).append(subject)
-    return found
+        panels.setdefault(subject.panel, []).append(subject)
+    return panels

@@ -1,11 +1,11 @@
-"""Makes the numbers that the tests hold profile `lorasa` to: steps of MuJoCo 2.2.0 itself.
+"""Makes mujoco_2_2_0.npz, what test_mamujoco_legacy.py compares with: steps of MuJoCo 2.2.0 itself.
 
 MuJoCo 2.2.0 is the oldest release on PyPI and stands in for the paper's 2.1.0. It has wheels for
 Python 3.7 to 3.10 only, so that this script runs in an environment of its own, next to the one
 that lorasa_jax is installed in; it needs nothing but mujoco and numpy:
 
     python3.10 -m venv legacy && legacy/bin/pip install mujoco==2.2.0 "numpy<2"
-    legacy/bin/python experiments/legacy_fixture.py ASSETS tests/envs/mujoco_2_2_0.npz
+    legacy/bin/python tests/envs/mujoco_2_2_0.py ASSETS tests/envs/mujoco_2_2_0.npz
 
 ASSETS is the folder gymnasium/envs/mujoco/assets of the installed gymnasium. Per robot the file
 holds contact-rich states and torques, and the state one environment step later.
@@ -48,8 +48,8 @@ def harvest(model, frame_skip, limit, spread, rng):
 
 def main(assets, out):
     if mujoco.__version__ != "2.2.0":
-        sys.exit("legacy_fixture: this is mujoco %s; install 2.2.0." % mujoco.__version__)  # noqa: UP031
-    found = {}
+        sys.exit("mujoco_2_2_0: this is mujoco %s; install 2.2.0." % mujoco.__version__)  # noqa: UP031
+    arrays = {}
     for seed, (name, (xml, frame_skip, limit, spread)) in enumerate(ROBOTS.items()):
         model = mujoco.MjModel.from_xml_path(str(Path(assets) / xml))
         rng = np.random.default_rng(seed)
@@ -67,11 +67,11 @@ def main(assets, out):
             qpos=qpos, qvel=qvel, warmstart=warmstart, ctrl=ctrl,
             next_qpos=next_qpos, next_qvel=next_qvel,
         )  # fmt: skip
-        found.update({f"{name}/{key}": value for key, value in columns.items()})
-    np.savez_compressed(out, **found)
+        arrays.update({f"{name}/{key}": value for key, value in columns.items()})
+    np.savez_compressed(out, **arrays)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("legacy_fixture: give the folder of model files and the file to write.")
+        sys.exit("mujoco_2_2_0: give the folder of model files and the file to write.")
     main(*sys.argv[1:])

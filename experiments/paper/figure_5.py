@@ -2,7 +2,7 @@
 
     python -m experiments.figure_5 [cells=smac_MMM2/mappo] [seeds=5] [total_steps=12e6]
 
-Its runs are Figure 2's; see experiments/figure_2.py for the files, experiments/cells.py for keys.
+Its runs are Figure 2's; see figure_2.py for the files and cells.py for the keys.
 """
 
 from experiments import cells, command, comparison, learning, pictures
@@ -12,10 +12,10 @@ CELLS = cells.grid([name for name in TASKS if name.startswith("smac_")])
 
 
 def main(arguments: list[str]) -> None:
-    request = cells.request("figure_5", arguments, CELLS, **learning.OWN)
+    request = cells.request("figure_5", arguments, CELLS, **learning.OPTIONS)
     learned = learning.of(request)
     if learned is not None:
-        pictures.told(comparison.figure_of(request, learned, "return"))
+        pictures.print_paths(comparison.figure_of(request, learned, "return"))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> None:
     request = cells.request(
         "specialisation", arguments, CELLS, run="", episodes="100", exchanges="16"
     )
-    episodes, exchanges = (whole(request.own[key], key) for key in ("episodes", "exchanges"))
+    episodes, exchanges = (whole(request.options[key], key) for key in ("episodes", "exchanges"))
     subjects = finished.subjects(request, adapted=True)
     if subjects is not None:
         rows = [row for subject in subjects for row in rows_of(subject, episodes, exchanges)]
-        pictures.told(_write(request, subjects, rows))
+        pictures.print_paths(_write(request, subjects, rows))
 
 
 def rows_of(subject, episodes: int, exchanges: int) -> list[dict]:
@@ -114,14 +114,14 @@ def _write(request, subjects, rows):
     return [*paths, *pictures.save(request, drawn)]
 
 
-def _own(rows, subject):
+def _rows_of_run(rows, subject):
     columns = subject.columns()
     return [row for row in rows if all(row[key] == value for key, value in columns.items())]
 
 
 def _measure(rows, subject):
-    """What is told of a run: wins where its environment has them, else returns."""
-    won = _own(rows, subject)[0]["win_rate"] != ""
+    """The measure of a run: wins where its environment has them, else returns."""
+    won = _rows_of_run(rows, subject)[0]["win_rate"] != ""
     return ("win_rate", "episodes won") if won else ("return", "episode return")
 
 
@@ -129,7 +129,7 @@ def _values(rows, subject, seed, name):
     measure, _ = _measure(rows, subject)
     return [
         row[measure]
-        for row in _own(rows, subject)
+        for row in _rows_of_run(rows, subject)
         if row["seed"] == seed and row["team"] == name
     ]  # fmt: skip
 
@@ -143,13 +143,13 @@ def markdown(request, subjects, rows: list[dict]) -> str:
         lines += [f"{subject.name}: {title}", "", "| seed | " + " | ".join(TEAMS) + " |"]
         lines += ["|" + "---|" * (len(TEAMS) + 1)]
         for seed in subject.seeds:
-            told = [_told(_values(rows, subject, seed, name), form) for name in TEAMS]
-            lines.append("| " + " | ".join([str(seed), *told]) + " |")
+            values = [_formatted(_values(rows, subject, seed, name), form) for name in TEAMS]
+            lines.append("| " + " | ".join([str(seed), *values]) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _told(values, form):
+def _formatted(values, form):
     middle = form.format(np.median(values))
     if len(values) == 1:
         return middle

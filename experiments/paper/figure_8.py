@@ -22,17 +22,17 @@ def main(arguments: list[str]) -> None:
     subjects = finished.subjects(request, adapted=True)
     if subjects is not None:
         measured = [(s, seed, curves(s, seed)) for s in subjects for seed in s.seeds]
-        pictures.told(_write(request, subjects, measured))
+        pictures.print_paths(_write(request, subjects, measured))
 
 
 def curves(subject, seed) -> dict[tuple[str, str], sparsity.Curve]:
     """{(weights, scale): curve}, weights being `shared` or `delta`."""
     scheme, banks = subject.team.actor.scheme, subject.banks(seed)
-    own = sparsity.sparsity(scheme, banks)
-    common = sparsity.sparsity(scheme, banks, own.shared.thresholds)
+    separate = sparsity.sparsity(scheme, banks)
+    common = sparsity.sparsity(scheme, banks, separate.shared.thresholds)
     return {
-        ("shared", "own"): own.shared,
-        ("delta", "own"): own.delta,
+        ("shared", "own"): separate.shared,
+        ("delta", "own"): separate.delta,
         ("delta", "common"): common.delta,
     }
 
@@ -44,8 +44,8 @@ def _write(request, subjects, measured):
             **subject.columns(), "seed": seed, "weights": weights, "scale": scale, "point": i,
             "threshold": threshold, "percent": percent,
         }
-        for subject, seed, found in measured
-        for (weights, scale), curve in found.items()
+        for subject, seed, curves_ in measured
+        for (weights, scale), curve in curves_.items()
         for i, (threshold, percent) in enumerate(zip(*curve, strict=True))
     ]  # fmt: skip
     drawn, axes = pictures.figure(1, len(subjects), 2.8, 2.3)
@@ -55,9 +55,9 @@ def _write(request, subjects, measured):
         ("delta", "common"): ("C1", ":", "adapters, shared weights' scale"),
     }
     for axis, subject in zip(axes[0], subjects, strict=True):
-        found = [curves_ for one, _, curves_ in measured if one is subject]
+        per_seed = [curves_ for one, _, curves_ in measured if one is subject]
         for name, (colour, style, text) in lines.items():
-            percent = np.median([one[name].percent for one in found], 0)
+            percent = np.median([one[name].percent for one in per_seed], 0)
             axis.plot(range(len(percent)), percent, color=colour, ls=style, label=text)
         axis.set_title(f"{subject.env}, {subject.algo.upper()}")
         axis.set_xlabel("threshold, from smallest to largest (%)")

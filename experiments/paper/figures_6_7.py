@@ -30,7 +30,7 @@ DISTANCES = ("wasserstein", "total_variation", "jensen_shannon")
 
 def main(arguments: list[str]) -> None:
     request = cells.request("figures_6_7", arguments, CELLS, run="", length="120", envs="8")
-    length, envs = (whole(request.own[key], key) for key in ("length", "envs"))
+    length, envs = (whole(request.options[key], key) for key in ("length", "envs"))
     subjects = finished.subjects(request, adapted=False)
     if subjects is None:
         return
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
             sets = [finished.visited(subject, seed, length, envs) for subject in panel]
             seen = observations.pooled(*sets)
             measured += [(subject, seed, matrices(subject, seed, seen)) for subject in panel]
-    pictures.told(_write(request, measured))
+    pictures.print_paths(_write(request, measured))
 
 
 def matrices(subject, seed, seen) -> dict[str, np.ndarray]:
@@ -55,8 +55,8 @@ def matrices(subject, seed, seen) -> dict[str, np.ndarray]:
         def matrix(name, own_ids):
             return diversity.distance_matrix(known[name], team, (tree, axes), seen, own_ids=own_ids)
 
-        found = {name: matrix(name, ids) for name in DISTANCES}
-        return found | {"weights_only": matrix("wasserstein", False)}
+        distances = {name: matrix(name, ids) for name in DISTANCES}
+        return distances | {"weights_only": matrix("wasserstein", False)}
 
     return {name: np.asarray(x, float) for name, x in measure(weights, seen).items()}
 
@@ -67,13 +67,13 @@ def types_of(agents: tuple[str, ...]) -> list[str] | None:
     return types if len(set(types)) > 1 else None
 
 
-def pair_rows(subject, seed, found) -> list[dict]:
+def pair_rows(subject, seed, distances) -> list[dict]:
     agents = subject.team.env.agents
     order = ("wasserstein", "weights_only", "total_variation", "jensen_shannon")
     return [
         {
             **subject.columns(), "seed": seed, "agent": one, "other": other,
-            **{name: found[name][i, j] for name in order},
+            **{name: distances[name][i, j] for name in order},
         }
         for i, one in enumerate(agents)
         for j, other in enumerate(agents)
@@ -81,15 +81,15 @@ def pair_rows(subject, seed, found) -> list[dict]:
     ]  # fmt: skip
 
 
-def diversity_row(subject, seed, found) -> dict:
+def diversity_row(subject, seed, distances) -> dict:
     types = types_of(subject.team.env.agents)
-    matrix = found["wasserstein"]
+    matrix = distances["wasserstein"]
     same, different = (None, None) if types is None else diversity.snd_by_group(matrix, types)
     return {
         **subject.columns(),
         "seed": seed,
         "snd": diversity.snd(matrix),
-        "snd_weights_only": diversity.snd(found["weights_only"]),
+        "snd_weights_only": diversity.snd(distances["weights_only"]),
         "same_type": "" if same is None else same,
         "different_types": "" if different is None else different,
     }
@@ -100,11 +100,11 @@ def _write(request, measured):
     rows = [row for each in measured for row in pair_rows(*each)]
     summary = [diversity_row(*each) for each in measured]
     means: dict = {}
-    for subject, _, found in measured:
-        means.setdefault(subject, []).append(found["wasserstein"])
+    for subject, _, distances in measured:
+        means.setdefault(subject, []).append(distances["wasserstein"])
     drawn, axes = pictures.figure(1, len(means), 3.0, 2.8)
-    for axis, (subject, found) in zip(axes[0], means.items(), strict=True):
-        heat_map(axis, np.mean(found, 0), subject)
+    for axis, (subject, matrices_) in zip(axes[0], means.items(), strict=True):
+        heat_map(axis, np.mean(matrices_, 0), subject)
     return [
         pictures.write_rows(request, rows),
         pictures.write_rows(request, summary, "figures_6_7_diversity"),

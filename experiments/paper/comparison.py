@@ -41,7 +41,7 @@ def summary_table(learned: Sequence[Learned], metric: str) -> list[dict]:
     rows = []
     for one in learned:
         scores = one.scores(metric)
-        found = curves.summary(scores)
+        summary = curves.summary(scores)
         low, high = curves.iqm_interval(
             scores[None], rng=np.random.default_rng(0), resamples=RESAMPLES
         )
@@ -52,10 +52,10 @@ def summary_table(learned: Sequence[Learned], metric: str) -> list[dict]:
                     "metric": metric,
                     "env_steps": int(step),
                     "seeds": len(scores),
-                    "median": found.median[j],
-                    "lower_quartile": found.lower[j],
-                    "upper_quartile": found.upper[j],
-                    "iqm": found.iqm[j],
+                    "median": summary.median[j],
+                    "lower_quartile": summary.lower[j],
+                    "upper_quartile": summary.upper[j],
+                    "iqm": summary.iqm[j],
                     "iqm_low": low[j],
                     "iqm_high": high[j],
                 }
@@ -133,13 +133,15 @@ def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=Non
     for i, one in enumerate(learned):
         colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         scores = one.scores(metric)
-        found = curves.summary(scores)
+        summary = curves.summary(scores)
         name = label(one) if labels is None else labels[i]
-        axes.plot(one.steps, found.median, color=colour, lw=1.2, label=name)
+        axes.plot(one.steps, summary.median, color=colour, lw=1.2, label=name)
         if len(scores) > 1:
-            axes.fill_between(one.steps, found.lower, found.upper, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(
+                one.steps, summary.lower, summary.upper, color=colour, alpha=0.18, lw=0
+            )
         if one.switch is not None:
-            at = np.interp(one.switch, one.steps, found.median)
+            at = np.interp(one.switch, one.steps, summary.median)
             axes.plot([one.switch], [at], "o", ms=3.5, color=colour)
     axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
 
@@ -181,7 +183,7 @@ def figure_of(
         if shown == "win_rate":
             panel.set_ylim(-0.03, 1.03)
         tables[0].extend(summary_table(here, shown))
-        last = whole(request.own.get("last", 1), "last")
+        last = whole(request.options.get("last", 1), "last")
         tables[1].extend(comparison_table(here, shown, last))
     handles = {
         text: handle

@@ -9,10 +9,11 @@ is what compiled rollouts cost: the callback, observations, rewards, resets. Whe
 batch would take longer than a minute, the cell stays empty and says so. On CPU, MJX's cells have a
 process each, for its large batches can stand still inside XLA (all threads wait for one another):
 what has no result after four minutes is ended, and larger batches of that robot are not tried.
+Every cell is written to out/engines.{md,json} as soon as it is measured; the same command again
+goes on where it stopped.
 """
 
 import dataclasses
-import json
 import multiprocessing
 import platform
 import resource
@@ -28,19 +29,18 @@ from mujoco.batch import Batch
 from rich.console import Console
 from rich.table import Table
 
-from lorasa_jax import envs, machine
+from experiments import measurement
+from lorasa_jax import envs, keys
 from lorasa_jax.envs.mamujoco.partitions import PARTITIONS
 from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.resets import reset_ended
 
-RESULTS = Path(__file__).parent / "results"
 REPEATS = 9
 BATCHES = (16, 25, 64, 256, 1024, 4096)
 SECONDS = 0.2  # that one timed call should last
 PATIENCE = 60.0  # seconds for one step of a batch, beyond which a cell is not measured
-LIMIT = 240.0  # seconds for a cell that has a process of its own, compilation included
+LIMIT = 240.0  # seconds for a cell in a separate process, compilation included
 ACCELERATED = 32  # steps of one timed call on an accelerator, whatever the batch
 
 # One partition of every robot; physics does not depend on it.
@@ -85,12 +85,12 @@ def rollout(env, num_envs: int, steps: int, *, record: bool = False):
     """
 
     def step(carry, draws):
-        keys, actions = draws
+        step_keys, actions = draws
         state, total = carry
         before = state.physics
-        after, timestep = jax.vmap(env.step)(keys, state, actions)
+        after, timestep = jax.vmap(env.step)(step_keys, state, actions)
         ended = timestep.terminated | timestep.truncated
-        state, _ = reset_ended(env, ended, keys, (after, timestep))
+        state, _ = reset_ended(env, ended, step_keys, (after, timestep))
         seen = timestep.reward + timestep.obs.sum((1, 2)) + timestep.state.sum((1, 2))
         return (state, total + seen), (before, actions) if record else None
 
@@ -174,7 +174,7 @@ def measure_cell(robot: str, engine: str, batch: int, guess: float) -> Cell:
 
 
 def measure_apart(robot: str, engine: str, batch: int, guess: float) -> Cell:
-    """`measure_cell` in a process of its own, which is ended where it has no result in time."""
+    """`measure_cell` in a separate process, which is ended where it has no result in time."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
             return pool.apply_async(measure_cell, (robot, engine, batch, guess)).get(LIMIT)
@@ -206,12 +206,10 @@ def measure(robots, engines, batches, done=(), progress=print):
                 yield cells
 
 
-def described(command: str, cells: list[Cell]) -> dict:
-    """The table with the machine it was measured on."""
+def described(head: dict, cells: list[Cell]) -> dict:
+    """The table with the command and the machine it was measured on."""
     return {
-        "command": command,
-        "device": machine.name(),
-        "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
+        **head,
         "python": platform.python_version(),
         "cells": [dataclasses.asdict(cell) for cell in cells],
         "peak_memory_gib": max(map(peak_gib, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
@@ -223,14 +221,12 @@ def peak_gib(whose: int) -> float:
     return resource.getrusage(whose).ru_maxrss / 2**20
 
 
-def finished(path: Path, like: dict) -> list[Cell]:
+def finished(out: Path, name: str, head: dict) -> list[Cell]:
     """The cells of an earlier call of the same command on the same kind of machine."""
-    if not path.exists():
+    stored = measurement.stored(out, name)
+    if any(stored.get(key) != value for key, value in head.items()):
         return []
-    there = json.loads(path.read_text())
-    if any(there[key] != like[key] for key in ("command", "device", "versions")):
-        return []
-    return [Cell(**cell) for cell in there["cells"]]
+    return [Cell(**cell) for cell in stored["cells"]]
 
 
 def describe(cell: Cell) -> str:
@@ -271,48 +267,60 @@ def markdown(result: dict) -> str:
         f"{result['versions']['mujoco']}; medians of {REPEATS} calls in turns; peak memory of the "
         f"process {result['peak_memory_gib']:.2f} GiB. Memory is the compiled program's own.",
         "",
-        "| " + " | ".join(HEADERS) + " |",
-        "|" + "---|" * len(HEADERS),
-        *("| " + " | ".join(row) + " |" for row in rows_of(result)),
+        *measurement.table(HEADERS, rows_of(result)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> None:
-    """arguments: `physics=...` and optionally `engines=`, `batches=`, `name=` of the results.
+def _robots(text, key):
+    return text if text == "all" else measurement.names_of(TASKS)(text, key)
 
-    Every cell is kept as soon as it is measured; the same command again goes on where it stopped.
-    """
-    chosen = {"engines": "native,mjx", "batches": ",".join(map(str, BATCHES)), "name": "engines"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in ("physics", *chosen):
-            raise ConfigError(f"{key} is not a key here; use physics, engines, batches or name.")
-        chosen[key] = value
-    robots = list(TASKS) if chosen["physics"] == "all" else chosen["physics"].split(",")
-    for robot in robots:
-        if robot not in TASKS:
-            raise ConfigError(f"physics={robot} is not known; choose from {', '.join(TASKS)}.")
-    for engine in chosen["engines"].split(","):
-        envs.make(TASKS[robots[0]], engine=engine)  # refuses what is not there
-    batches = chosen["batches"].split(",")
-    if not all(number.isdigit() and int(number) for number in batches):
-        raise ConfigError(f"batches={chosen['batches']} must be whole numbers with commas.")
-    console = Console()
-    command = " ".join(["python -m experiments.speed", *arguments])
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{chosen['name']}.json"
+
+def _batches(text, key):
+    numbers = text.split(",")
+    if not all(number.isdigit() and int(number) for number in numbers):
+        raise ConfigError(f"{key}={text} must be whole numbers with commas.")
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured, and where it is written."""
+
+    physics: str = keys.key(
+        "all", "robots", check=_robots, accepts="all, or names with commas: " + ", ".join(TASKS)
+    )
+    engines: str = keys.key(
+        "native,mjx", "physics engines", accepts="names with commas: native, mjx, warp"
+    )
+    batches: str = keys.key(
+        ",".join(map(str, BATCHES)), "numbers of robots side by side", check=_batches,
+        accepts="whole numbers with commas",
+    )  # fmt: skip
+    name: str = keys.key("engines", "name of the files")
+    out: str = keys.key("outputs/engines", measurement.OUT)
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m experiments.speed physics=...`."""
+    options = measurement.parse(Options, arguments, "speed physics=ROBOTS")
+    robots = list(TASKS) if options.physics == "all" else measurement.names(options.physics)
+    engines = options.engines.split(",")
+    for engine in engines:
+        envs.make(TASKS[robots[0]], engine=engine)  # refuses what is not installed or known
+    out, console = measurement.folder(options.out), Console()
+    head = measurement.described("speed", arguments, "jax", "mujoco")
     for cells in measure(
         robots,
-        chosen["engines"].split(","),
-        [int(number) for number in batches],
-        finished(path, described(command, [])),
+        engines,
+        [int(number) for number in measurement.names(options.batches)],
+        finished(out, options.name, head),
         progress=lambda line: console.print(line, highlight=False),
     ):
-        result = described(command, cells)
-        write_atomically(path, json.dumps(result, indent=2) + "\n")
-        write_atomically(path.with_suffix(".md"), markdown(result))
+        result = described(head, cells)
+        paths = measurement.write(out, options.name, result, markdown(result))
     table = Table(*HEADERS)
     for row in rows_of(result):
         table.add_row(*row)
     console.print(table)
+    print(*paths, sep="\n")

@@ -1,11 +1,11 @@
-"""Cells of the paper's figures: which runs a figure needs, each trained once and then found again.
+"""Cells of the paper's figures: which runs a figure needs, each trained once.
 
 Every figure's command takes
 
     cells=ENV[/ALGO[/SHARING]],...   names in a place may be joined by +; a place left out means
                                      the figure's own choice
     seeds=5 total_steps=12e6         of every cell
-    runs=runs out=results/<figure>   where runs lie, and where the figure is written
+    runs=runs out=outputs/<figure>   where runs lie, and where the figure is written
     show=commands                    print the training commands instead, to run them elsewhere,
                                      such as on a cluster; then the figure's command finds the runs
     KEY=VALUE ...                    any other key of lorasa_jax.run, for every cell that knows it
@@ -43,21 +43,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Request:
-    """What a figure's command asks for; own holds the figure's own keys."""
+    """What a figure's command asks for; options: keys of this figure alone."""
 
     figure: str
     cells: tuple[Cell, ...]
     seeds: int
     keys: tuple[str, ...]
-    own: dict[str, str]
+    options: dict[str, str]
     runs: Path
     out: Path
     show: bool
     command: str
 
 
-def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own: str) -> Request:
-    """The request of a figure's command line; own gives its further keys and their defaults.
+def request(
+    figure: str, arguments: list[str], default: tuple[Cell, ...], **options: str
+) -> Request:
+    """The request of a figure's command line; options: its further keys and their defaults.
 
     Raises:
       ConfigError: with one sentence.
@@ -69,7 +71,7 @@ def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own:
             raise ConfigError(f"{argument} is not of the form key=value.")
         given[key] = value
     plugins.load(plugins.named(arguments))
-    taken = {"cells", "seeds", "runs", "out", "show", *own}
+    taken = {"cells", "seeds", "runs", "out", "show", *options}
     show = given.get("show")
     if show not in (None, "commands"):
         raise ConfigError(f"show={show} is not known; choose show=commands.")
@@ -81,9 +83,9 @@ def request(figure: str, arguments: list[str], default: tuple[Cell, ...], **own:
         tuple(dict.fromkeys(cells)),
         whole(given.get("seeds", 5), "seeds"),
         tuple(f"{key}={value}" for key, value in given.items() if key not in taken),
-        {key: given.get(key, value) for key, value in own.items()},
+        {key: given.get(key, value) for key, value in options.items()},
         Path(given.get("runs", "runs")),
-        Path(given.get("out", f"results/{figure}")),
+        Path(given.get("out", f"outputs/{figure}")),
         show is not None,
         shlex.join(["python", "-m", f"experiments.{figure}", *arguments]),
     )
@@ -109,15 +111,15 @@ def _cells(text, default):
         )
     algos = _chosen(places, 1, "algo", algorithms.REGISTRY.names())
     schemes = _chosen(places, 2, "sharing", sharing.REGISTRY.names())
-    found = []
+    chosen = []
     for env in places[0].split("+"):
         usual = [cell for cell in default if cell.env == env] or default
-        found += [
+        chosen += [
             Cell(env, algo, scheme)
             for algo in algos or dict.fromkeys(cell.algo for cell in usual)
             for scheme in schemes or dict.fromkeys(cell.sharing for cell in usual)
         ]
-    return found
+    return chosen
 
 
 def _chosen(places, index, group, known):

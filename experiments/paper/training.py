@@ -1,4 +1,4 @@
-"""The runs of cells: planned so that nothing is pretrained twice, trained once, found again.
+"""The runs of cells: planned so that nothing is pretrained twice, and trained once.
 
 A finished run is not trained again and an unfinished one goes on, so that a figure's command may be
 given until it is done. Cells that fine-tune begin from a checkpoint of another cell of the figure
@@ -85,8 +85,8 @@ def _begins(training):
 
 def _training(request_, cell):
     words = [f"env={cell.env}", f"algo={cell.algo}", f"sharing={cell.sharing}"]
-    own = {_key(word) for word in cell.keys}
-    words += [word for word in request_.keys if applies(word, cell) and _key(word) not in own]
+    varied = {_key(word) for word in cell.keys}
+    words += [word for word in request_.keys if applies(word, cell) and _key(word) not in varied]
     return _load(request_, cell, [*words, *cell.keys, f"num_seeds={request_.seeds}"])
 
 
@@ -126,16 +126,16 @@ def _donor(training, planned):
     if config.switch_at is None or config.switch_when is not None or config.init_from is not None:
         return None
     for other in planned:
-        there = other.config
-        if there.init_from is not None or _start(there) != _start(config):
+        candidate = other.config
+        if candidate.init_from is not None or _start(candidate) != _start(config):
             continue
         if (
-            there.switch_at is None
-            and there.total_steps >= config.switch_at
+            candidate.switch_at is None
+            and candidate.total_steps >= config.switch_at
             and _keeps(other, config)
         ):
             return other
-        if there.switch_at == config.switch_at and there.switch_when is None:
+        if candidate.switch_at == config.switch_at and candidate.switch_when is None:
             return other
     return None
 
@@ -156,8 +156,8 @@ def _keeps(other, config):
     update = config.switch_at // config.batch
     if not folder.is_dir():
         return True
-    there = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-    return update in there or update > max(there, default=0)
+    stored = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    return update in stored or update > max(stored, default=0)
 
 
 def train(trainings: list[Training]) -> None:

@@ -1,34 +1,31 @@
 """Where the time goes, against the machine's own limit.
 
-    python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run]
+    python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run] [out=outputs/speed]
     python -m experiments.speed physics=all     (engines of all robots, see engines.py)
     python -m experiments.speed schemes=all     (every scheme and algorithm, see schemes.py)
 
-Prints one table and keeps it in experiments/results/speed_<env>.{md,json}: the C engine alone, the
-engine inside compiled rollouts, one update of every sharing scheme, and the limit that physics and
-counted floating-point operations at the machine's matrix-product rate would set. That rate is one
-of large square matrices; the floor beside it takes an update's products as they are, narrow ones,
-and nothing else. Compilation is apart; every figure is a median of several, measured in turns so
-that ratios hold on busy machines.
+Prints its tables and writes them to out/speed_<env>.{md,json}: the C engine alone, the engine
+inside compiled rollouts, one update of every sharing scheme, and the limit that physics and counted
+floating-point operations at the machine's matrix-product rate would set. That rate is one of large
+square matrices; the floor beside it takes an update's products as they are, narrow ones, and
+nothing else. Compilation is apart; every figure is a median of several, measured in turns so that
+ratios hold on busy machines.
 """
 
-import json
 import platform
 import resource
-import sys
 import time
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import mujoco
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments import engines, schemes
-from experiments.engines import REPEATS, RESULTS, engine_rows, medians
+from experiments import command, engines, measurement, schemes
+from experiments.engines import REPEATS, engine_rows, medians
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine
+from lorasa_jax import envs, keys
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 from lorasa_jax.policy.networks import parameters
@@ -60,18 +57,36 @@ def operations_per_step(team, epochs: int) -> float:
 
 def kernels(team) -> list[tuple[str, int, int]]:
     """(layer, inputs, outputs) of every matrix of the actor and the critic."""
-    found = []
+    matrices = []
     for role in (team.actor, team.critic):
         net = jax.eval_shape(
             lambda key, role=role: parameters(role.network, key, role.features),
             jax.random.key(0),
         )
-        found += [
+        matrices += [
             (layer, *values["kernel"].shape)
             for layer, values in net.items()
             if isinstance(values, dict) and "kernel" in values
         ]
-    return found
+    return matrices
+
+
+# The products of one layer: w [inputs, outputs], x [rows, inputs], g [rows, outputs]. A barrier
+# keeps products whole of which only one number is used.
+def _forward(w, x, g):
+    return jax.lax.optimization_barrier(x @ w)[0, 0]
+
+
+def _first(w, x, g):
+    """Forward and the kernel's gradient: inputs of the first layer need none."""
+    parts = jax.lax.optimization_barrier((x @ w, x.T @ g))
+    return sum(part[0, 0] for part in parts)
+
+
+def _later(w, x, g):
+    """Forward and both gradients."""
+    parts = jax.lax.optimization_barrier((x @ w, x.T @ g, g @ w.T))
+    return sum(part[0, 0] for part in parts)
 
 
 def product_seconds(team, steps: int, num_envs: int) -> dict[str, float]:
@@ -81,18 +96,6 @@ def product_seconds(team, steps: int, num_envs: int) -> dict[str, float]:
     is fastest; a product's forward, its inputs' gradient and its kernel's are those of
     `operations_per_step`. The recurrent product of a chunk is taken as one, which flatters it.
     """
-
-    def multiply(w, x, g):
-        # The barrier keeps products whole of which only one number is used.
-        parts = jax.lax.optimization_barrier((x @ w, x.T @ g, g @ w.T))
-        return sum(part[0, 0] for part in parts)
-
-    def forward(w, x, g):
-        return jax.lax.optimization_barrier(x @ w)[0, 0]
-
-    def first(w, x, g):
-        parts = jax.lax.optimization_barrier((x @ w, x.T @ g))
-        return sum(part[0, 0] for part in parts)
 
     def repeated(rows, times, of):
         """The products of `of(layer)` on inputs of `rows`, for `times` different inputs."""
@@ -116,11 +119,11 @@ def product_seconds(team, steps: int, num_envs: int) -> dict[str, float]:
     samples = steps * num_envs * team.env.num_agents
     functions = {
         blocks: repeated(
-            samples // blocks, blocks, lambda layer: first if layer == "linear_1" else multiply
+            samples // blocks, blocks, lambda layer: _first if layer == "linear_1" else _later
         )
         for blocks in BLOCKS
     }
-    functions["play"] = repeated(samples // steps, steps, lambda _: forward)
+    functions["play"] = repeated(samples // steps, steps, lambda _: _forward)
     took = medians(functions)
     return {"epoch": min(took[blocks] for blocks in BLOCKS), "play": took["play"]}
 
@@ -159,15 +162,11 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
 
 
 def measure(overrides: list[str]) -> dict:
+    """The engine, every sharing scheme's update, and what would limit them."""
     config = configuration.load(overrides)
     name, num_envs = config.env["name"], config.algo.num_envs
-    if name not in envs.mamujoco.NAMES:
-        raise ConfigError(f"env={name} has no C engine to compare with; choose a MuJoCo robot.")
     base = [item for item in overrides if not item.startswith("sharing=")]
     result = {
-        "command": " ".join(["python -m experiments.speed", *overrides]),
-        "device": machine.name(),
-        "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
         "python": platform.python_version(),
         "matrix_gflops": matrix_rate() / 1e9,
         "engine": {
@@ -178,18 +177,28 @@ def measure(overrides: list[str]) -> dict:
     }
     result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     team = phases.build_teams(config)[0]
-    products = product_seconds(team, config.algo.rollout_length, num_envs)
-    result["product_seconds"] = products
+    result["product_seconds"] = product_seconds(team, config.algo.rollout_length, num_envs)
     physics = 1 / result["engine"][str(num_envs)]["raw"]
     for row in result["schemes"].values():
-        limit = 1 / (physics + row["operations"] / (result["matrix_gflops"] * 1e9))
-        row["steps_per_second"] = row["batch"] / row["update"]
-        row["limit"] = limit
-        row["share_of_limit"] = row["steps_per_second"] / limit
-        own = row["epochs"] * products["epoch"] + products["play"]
-        row["share_of_floor"] = row["steps_per_second"] * (physics + own / row["batch"])
-        row["learning_and_inference"] = row["update"] - physics * row["batch"]
+        row |= shares(row, physics, result["matrix_gflops"] * 1e9, result["product_seconds"])
     return result
+
+
+def shares(row: dict, physics: float, rate: float, products: dict) -> dict[str, float]:
+    """A scheme's speed beside the limit and the floor.
+
+    physics: the engine's seconds for one step; rate: floating-point operations a second.
+    """
+    steps_per_second = row["batch"] / row["update"]
+    limit = 1 / (physics + row["operations"] / rate)
+    narrow = row["epochs"] * products["epoch"] + products["play"]
+    return {
+        "steps_per_second": steps_per_second,
+        "limit": limit,
+        "share_of_limit": steps_per_second / limit,
+        "share_of_floor": steps_per_second * (physics + narrow / row["batch"]),
+        "learning_and_inference": row["update"] - physics * row["batch"],
+    }
 
 
 def tables(result: dict) -> list[Table]:
@@ -221,37 +230,44 @@ def facts_of(result: dict) -> str:
 
 
 def markdown(result: dict) -> str:
-    lines = [f"`{result['command']}`", ""]
-    facts = facts_of(result)
-    lines += [facts, ""]
+    lines = [f"`{result['command']}`", "", facts_of(result), ""]
     for table in tables(result):
-        cells = [[*column.cells] for column in table.columns]
-        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
-        lines.append("|" + "---|" * len(cells))
-        lines += ["| " + " | ".join(row) + " |" for row in np.array(cells).T]
-        lines.append("")
+        headers = [str(column.header) for column in table.columns]
+        rows = zip(*(column.cells for column in table.columns), strict=True)
+        lines += [*measurement.table(headers, rows), ""]
     return "\n".join(lines)
 
 
-def main() -> None:
-    try:
-        for key, other in (("physics=", engines), ("schemes=", schemes)):
-            if any(argument.startswith(key) for argument in sys.argv[1:]):
-                other.main(sys.argv[1:])
-                return
-        result = measure(sys.argv[1:])
-    except ConfigError as error:
-        print(f"experiments.speed: {error}", file=sys.stderr)
-        sys.exit(2)
+@dataclass(frozen=True)
+class Options:
+    """Where it is written; all other keys are those of the measured runs."""
+
+    out: str = keys.key("outputs/speed", measurement.OUT)
+
+
+USAGE = """python -m experiments.speed KEY=VALUE ...
+python -m experiments.speed physics=all --help      engines of all robots
+python -m experiments.speed schemes=all --help      every scheme and algorithm"""
+
+
+def main(arguments: list[str]) -> None:
+    for key, other in (("physics=", engines), ("schemes=", schemes)):
+        if any(argument.startswith(key) for argument in arguments):
+            other.main(arguments)
+            return
+    options, overrides = measurement.parse_known(Options, arguments, USAGE)
+    name = configuration.load(overrides).env["name"]
+    if name not in envs.mamujoco.NAMES:
+        raise ConfigError(f"env={name} has no C engine to compare with; choose a MuJoCo robot.")
+    out = measurement.folder(options.out)
+    result = measurement.described("speed", arguments, "jax", "mujoco") | measure(overrides)
+    paths = measurement.write(out, f"speed_{name}", result, markdown(result))
     console = Console()
     for table in tables(result):
         console.print(table)
     console.print(facts_of(result), highlight=False)
-    RESULTS.mkdir(exist_ok=True)
-    name = next((o.split("=")[1] for o in sys.argv[1:] if o.startswith("env=")), "ant_4x2")
-    (RESULTS / f"speed_{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / f"speed_{name}.md").write_text(markdown(result))
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -19,7 +19,7 @@ PLACEMENTS = {
 
 def by_switch(request: Request, cell: Cell) -> tuple[Cell, ...]:
     """`switches=` of the command line, by default the paper's, scaled to the run's length."""
-    given = request.own["switches"]
+    given = request.options["switches"]
     if not given:
         return training.switches(request, cell, SHARES.get(cell.env, SHARES_ELSEWHERE))
     steps = [whole(step, "switches") for step in given.split(",")]
@@ -28,21 +28,21 @@ def by_switch(request: Request, cell: Cell) -> tuple[Cell, ...]:
 
 def by_rank(request: Request, cell: Cell) -> tuple[Cell, ...]:
     """`ranks=` of the command line."""
-    ranks = [whole(rank, "ranks") for rank in request.own["ranks"].split(",")]
+    ranks = [whole(rank, "ranks") for rank in request.options["ranks"].split(",")]
     return cells.varied(cell, *(f"sharing.rank={rank}" for rank in ranks))
 
 
 def by_placement(request: Request, cell: Cell) -> tuple[Cell, ...]:
     """`placements=` of the command line, names of PLACEMENTS; `all` is the cell as it is."""
-    found = []
-    for name in request.own["placements"].split(","):
+    chosen = []
+    for name in request.options["placements"].split(","):
         if name not in PLACEMENTS:
             raise ConfigError(
                 f"placements={name} is not known; choose from {', '.join(PLACEMENTS)}."
             )
         layers = PLACEMENTS[name]
-        found += [cell] if layers is None else cells.varied(cell, f"sharing.targets={layers}")
-    return tuple(found)
+        chosen += [cell] if layers is None else cells.varied(cell, f"sharing.targets={layers}")
+    return tuple(chosen)
 
 
 def baseline(cell: Cell) -> Cell:

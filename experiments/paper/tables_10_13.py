@@ -4,8 +4,8 @@
         [switches=2e6,4e6,...] [ranks=4,8,16,64]
     python -m experiments.tables_10_13 run=FOLDER[@STEP],...
 
-Given runs need no adapters, and with a step they are looked at there: at any checkpoint that was
-kept, such as the last of pretraining or those of `keep_at`.
+Given runs need no adapters; a step chooses any checkpoint that was kept, such as the last of
+pretraining or those of `keep_at`.
 
 Tables 10 (Ant 4x2) and 12 (MMM2) vary the switch, 11 and 13 the rank; their runs are Figure 4's.
 tables_10_13.csv has a row for every run, seed, layer and agent: Frobenius norms, and the product
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         needed += ablations.by_switch(request, base) + ablations.by_rank(request, base)
     subjects = finished.subjects(request, tuple(dict.fromkeys(needed)), adapted=False)
     if subjects is not None:
-        pictures.told(_write(request, subjects))
+        pictures.print_paths(_write(request, subjects))
 
 
 def rows_of(subject, seed) -> list[dict]:
@@ -50,13 +50,13 @@ def rows_of(subject, seed) -> list[dict]:
             f"{subject.out} has no whole networks (sharing={subject.sharing}) whose norms could "
             "stand beside a backbone's; give another run."
         )
-    found = weights.norms(team.actor.scheme, subject.banks(seed))
+    norms = weights.norms(team.actor.scheme, subject.banks(seed))
     return [
         {
             **subject.columns(), "seed": seed, "layer": layer, "agent": agent,
-            **{name: float(np.asarray(getattr(found, name)[layer])[i]) for name in found._fields},
+            **{name: float(np.asarray(getattr(norms, name)[layer])[i]) for name in norms._fields},
         }
-        for layer in weights.ordered(found.merged)
+        for layer in weights.ordered(norms.merged)
         for i, agent in enumerate(team.env.agents)
     ]  # fmt: skip
 

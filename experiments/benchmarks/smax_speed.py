@@ -1,6 +1,7 @@
 """How fast the maps are beside JaxMARL's own: environments, and training end to end.
 
     python -m experiments.smax_speed [maps=3s5z,3s5z_vs_3s6z] [script=.../MAPPO/mappo_rnn_smax.py]
+        [out=outputs/smax_speed]
 
 Environments: 128 of them play random legal actions without resets: upstream's HeuristicEnemySMAX,
 `smax_<map>` (its rules) and `smac_<map>` (the suite's). Training, where `script` names that file in
@@ -10,34 +11,30 @@ takes them with the script's network (one linear layer before the recurrent one,
 alone and with the environments split over two devices, and with the paper's network, in whole
 windows and in chunks of 16 steps. All are measured in turns in one process: on a busy machine only
 ratios mean much.
-Writes experiments/results/smax_speed.{json,md}.
+Writes out/smax_speed.{json,md}.
 """
 
 import contextlib
 import importlib.util
-import json
 import os
 import statistics
-import sys
 import time
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import command, measurement
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine
+from lorasa_jax import envs, keys
 from lorasa_jax.envs.smac.maps import MAPS
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.files import write_atomically
 from lorasa_jax.learn import devices
 from lorasa_jax.training import phases
-from lorasa_jax.values import listed
 
-RESULTS = Path(__file__).parent / "results"
 NUM_ENVS, TIMED_STEPS, REPEATS = 128, 50, 9
 UPDATES, TRAININGS = 2, 3
 THEIR_NETWORK = ["network.depth=1", "network.layer_norm=false", "algo.chunk_length=128"]
@@ -70,8 +67,8 @@ def our_rollout(name: str):
         state, timestep = carry
         key, act_key = jax.random.split(key)
         actions = random_actions(act_key, timestep.legal)
-        keys = jax.random.split(key, NUM_ENVS)
-        carry = jax.vmap(env.step)(keys, state, actions)
+        step_keys = jax.random.split(key, NUM_ENVS)
+        carry = jax.vmap(env.step)(step_keys, state, actions)
         return carry, carry[1].reward.sum()
 
     start = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
@@ -90,8 +87,8 @@ def upstream_rollout(name: str):
         stacked = jnp.stack([legal[agent] for agent in env.agents], axis=1) > 0
         actions = random_actions(act_key, stacked)
         actions = {agent: actions[:, i] for i, agent in enumerate(env.agents)}
-        keys = jax.random.split(key, NUM_ENVS)
-        obs, state, rewards, _, _ = jax.vmap(env.step_env)(keys, state, actions)
+        step_keys = jax.random.split(key, NUM_ENVS)
+        obs, state, rewards, _, _ = jax.vmap(env.step_env)(step_keys, state, actions)
         return (state, obs), rewards["ally_0"].sum()
 
     obs, state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), NUM_ENVS))
@@ -175,67 +172,78 @@ def our_training(overrides: list[str]):
     return train
 
 
+HEADERS = ("", "JaxMARL", "`smax_`", "ratio", "`smac_`", "ratio", "load average")
+
+
 def markdown(result: dict) -> str:
     lines = [
         f"`{result['command']}`", "",
         f"{result['device']}; jax {result['versions']['jax']}, jaxmarl "
         f"{result['versions']['jaxmarl']}. Joint steps per second, medians in turns.", "",
-        "| | JaxMARL | `smax_` | ratio | `smac_` | ratio | load average |",
-        "|---|---|---|---|---|---|---|",
+        *measurement.table(HEADERS, cells(result)),
     ]  # fmt: skip
-    for name, row in result["environments"].items():
-        lines.append(
-            f"| {name}, random play | {row['upstream']:,.0f} | {row['smax']:,.0f} "
-            f"| {row['smax ratio']:.2f} | {row['smac']:,.0f} | {row['smac ratio']:.2f} "
-            f"| {row['load']:.1f} |"
-        )
-    if "training" in result:
-        row = result["training"]
-        lines += [
-            f"| 3s5z, MAPPO end to end, {name} | {row['upstream']:,.0f} | {row[name]:,.0f} "
-            f"| {row[f'{name} ratio']:.2f} | - | - | {row['load']:.1f} |"
-            for name in OURS
-            if name in row
-        ]
     return "\n".join(lines) + "\n"
 
 
+def cells(result: dict) -> list[list[str]]:
+    """The table's rows: random play on each map, then training with each of OURS."""
+    rows = [
+        [
+            f"{name}, random play", f"{row['upstream']:,.0f}", f"{row['smax']:,.0f}",
+            f"{row['smax ratio']:.2f}", f"{row['smac']:,.0f}", f"{row['smac ratio']:.2f}",
+            f"{row['load']:.1f}",
+        ]
+        for name, row in result["environments"].items()
+    ]  # fmt: skip
+    row = result.get("training", {})
+    return rows + [
+        [
+            f"3s5z, MAPPO end to end, {name}", f"{row['upstream']:,.0f}", f"{row[name]:,.0f}",
+            f"{row[f'{name} ratio']:.2f}", "-", "-", f"{row['load']:.1f}",
+        ]
+        for name in OURS
+        if name in row
+    ]  # fmt: skip
+
+
+def _script(text, key):
+    if text and not Path(text).is_file():
+        raise ConfigError(f"{key}={text} is no file; give JaxMARL's baselines/MAPPO script.")
+    return text
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and where it is written."""
+
+    maps: str = keys.key(
+        "3s5z,3s5z_vs_3s6z", "maps of random play, or none",
+        check=measurement.names_of(MAPS, empty=True), accepts="names with commas",
+    )  # fmt: skip
+    script: str | None = keys.key(
+        None, "JaxMARL's baselines/MAPPO/mappo_rnn_smax.py; null: no training", check=_script,
+        accepts="a file",
+    )  # fmt: skip
+    out: str = keys.key("outputs/smax_speed", measurement.OUT)
+
+
 def main(arguments: list[str]) -> None:
-    chosen = {"maps": "3s5z,3s5z_vs_3s6z", "script": ""}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in chosen:
-            raise ConfigError(f"{key} is not a key here; use {listed(chosen)}.")
-        chosen[key] = value
-    names = [name for name in chosen["maps"].split(",") if name]
-    for name in names:
-        if name not in MAPS:
-            raise ConfigError(f"maps={name} is not known; choose from {listed(MAPS)}.")
-    script = Path(chosen["script"])
-    if chosen["script"] and not script.is_file():
-        raise ConfigError(f"script={script} is no file; give JaxMARL's baselines/MAPPO script.")
-    if chosen["script"]:
+    options = measurement.parse(Options, arguments, "smax_speed")
+    out = measurement.folder(options.out)
+    if options.script:
         with contextlib.suppress(ConfigError):
             devices.prepare(2)
-    shown = [f"script=.../{script.name}" if x.startswith("script=") else x for x in arguments]
-    result = {
-        "command": " ".join(["python -m experiments.smax_speed", *shown]),
-        "device": machine.name(),
-        "versions": {name: version(name) for name in ("jax", "jaxmarl")},
-        "environments": {name: environments(name) for name in names},
-    }
-    if chosen["script"]:
-        result["training"] = training(script)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "smax_speed.json"
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
-    write_atomically(path.with_suffix(".md"), markdown(result))
-    print(markdown(result))
+    shown = [
+        f"script=.../{Path(options.script).name}" if x.startswith("script=") else x
+        for x in arguments
+    ]  # fmt: skip
+    result = measurement.described("smax_speed", shown, "jax", "jaxmarl")
+    result["environments"] = {name: environments(name) for name in measurement.names(options.maps)}
+    if options.script:
+        result["training"] = training(Path(options.script))
+    paths = measurement.write(out, "smax_speed", result, markdown(result))
+    print(markdown(result), *paths, sep="\n")
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        print(f"experiments.smax_speed: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.run(main)

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     request = cells.request(
         "figures_9_20", arguments, CELLS, run="", length="120", envs="8", switches=""
     )
-    length, envs = (whole(request.own[key], key) for key in ("length", "envs"))
+    length, envs = (whole(request.options[key], key) for key in ("length", "envs"))
     subjects = finished.subjects(request, _cells(request), adapted=True)
     if subjects is None:
         return
@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> None:
         for subject in subjects
         for seed in subject.seeds
     ]
-    pictures.told(_write(request, measured))
+    pictures.print_paths(_write(request, measured))
 
 
 def _cells(request):
-    if request.own["switches"]:
+    if request.options["switches"]:
         return tuple(c for cell in request.cells for c in ablations.by_switch(request, cell))
     usual = cells.Cell("ant_4x2", "a2po", "ps_lora")
     given = any(word.startswith("cells=") for word in shlex.split(request.command))
@@ -59,12 +59,12 @@ def maps(subject, seed, length, num_envs) -> dict[str, np.ndarray]:
 
     @jax.jit
     def both(tree, backbone, seen):
-        own = activations.activation_maps(team, (tree, axes), seen)
+        agents = activations.activation_maps(team, (tree, axes), seen)
         shared = activations.activation_maps(team, (backbone, apart), seen)
-        return {layer: (shared[layer][:1], own[layer]) for layer in own}
+        return {layer: (shared[layer][:1], agents[layer]) for layer in agents}
 
-    found = both(tree, backbone, seen)
-    return weights.ordered({layer: np.concatenate(parts) for layer, parts in found.items()})
+    maps_ = both(tree, backbone, seen)
+    return weights.ordered({layer: np.concatenate(parts) for layer, parts in maps_.items()})
 
 
 def divergence(map_: np.ndarray) -> np.ndarray:
@@ -75,23 +75,23 @@ def divergence(map_: np.ndarray) -> np.ndarray:
 
 def _write(request, measured):
     rows, apart, paths = [], [], []
-    for subject, seed, found in measured:
+    for subject, seed, maps_ in measured:
         agents = (SHARED, *subject.team.env.agents)
         mark = {**subject.columns(), "seed": seed}
         rows += [
             {**mark, "layer": layer, "agent": agent, "unit": unit, "activation": value}
-            for layer, map_ in found.items()
+            for layer, map_ in maps_.items()
             for agent, row in zip(agents, map_, strict=True)
             for unit, value in enumerate(row)
         ]
         apart += [
             {**mark, "layer": layer, "agent": agent, "divergence": value}
-            for layer, map_ in found.items()
+            for layer, map_ in maps_.items()
             for agent, value in zip(agents[1:], divergence(map_), strict=True)
         ]
         if seed == subject.seeds[0]:
             name = f"figures_9_20_{subject.name}".replace("switch_at=", "at_").replace(" ", "_")
-            paths += pictures.save(request, picture(subject, found), name)
+            paths += pictures.save(request, picture(subject, maps_), name)
     return [
         pictures.write_rows(request, rows),
         pictures.write_rows(request, apart, "figures_9_20_divergence"),
@@ -100,12 +100,12 @@ def _write(request, measured):
 
 
 @pictures.styled
-def picture(subject, found):
+def picture(subject, maps_):
     """A panel a layer, a row an agent, every panel on a scale of its own."""
     agents = (SHARED, *subject.team.env.agents)
     height = 0.5 + 0.16 * len(agents)
-    drawn, axes = pictures.figure(len(found), 1, 6.4, height)
-    for axis, (layer, map_) in zip(axes[:, 0], found.items(), strict=True):
+    drawn, axes = pictures.figure(len(maps_), 1, 6.4, height)
+    for axis, (layer, map_) in zip(axes[:, 0], maps_.items(), strict=True):
         image = axis.imshow(map_, aspect="auto", interpolation="nearest", cmap="magma", vmin=0.0)
         axis.set_yticks(range(len(agents)), agents, fontsize=6)
         axis.set_xticks([])

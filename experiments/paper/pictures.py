@@ -20,7 +20,7 @@ NAMES = {
 }  # fmt: skip
 # Places in the palette: adapters are red, what they are compared with is cooler.
 _COLOURS = {"ps": 0, "nps": 1, "seps": 2, "mtl": 3, "ps_lora": 5, "seps_lora": 7}
-_OWN = (4, 6)
+_OTHERS = (4, 6)
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -31,7 +31,7 @@ STYLE = {
     "svg.hashsalt": "lorasa_jax",
     "figure.constrained_layout.use": True,
 }
-# Decorates what draws: the house's style inside, matplotlib's settings as they were outside.
+# Decorates functions that draw: STYLE inside, matplotlib's settings as they were outside.
 styled = plt.rc_context(STYLE)
 
 
@@ -42,9 +42,9 @@ def name_of(scheme: str) -> str:
 
 def colour_of(scheme: str):
     """The colour [3] that a way of sharing has in every figure; registered ones take turns."""
-    own = [row.name for row in sharing.REGISTRY.outside()]
-    place = own.index(scheme) % len(_OWN) if scheme in own else 0
-    return palette(8)[_COLOURS.get(scheme, _OWN[place])]
+    registered = [row.name for row in sharing.REGISTRY.outside()]
+    place = registered.index(scheme) % len(_OTHERS) if scheme in registered else 0
+    return palette(8)[_COLOURS.get(scheme, _OTHERS[place])]
 
 
 def figure(rows: int, columns: int, width: float = 2.6, height: float = 2.1, **options):
@@ -83,6 +83,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
-def told(paths) -> None:
+def print_paths(paths) -> None:
     for path in paths:
         print(path)

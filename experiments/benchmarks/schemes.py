@@ -1,17 +1,18 @@
 """What every way of sharing and every algorithm costs, beside MAPPO with full sharing.
 
     python -m experiments.speed schemes=all [env=ant_4x2] [any key of lorasa_jax.run]
+        [out=outputs/schemes]
 
 Whole updates of the finished phase, in turns in one process, so that ratios hold on a busy
 machine: each is the median over turns of a row's seconds to those of its base in the same turn.
 A2PO and HAPPO take as many epochs as MAPPO; agents are grouped in pairs for SePS. Writes
-experiments/results/schemes_<env>.{md,json}.
+out/schemes_<env>.{md,json}.
 """
 
-import json
 import os
 import statistics
 import time
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.engines import RESULTS
+from experiments import measurement
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, machine
+from lorasa_jax import envs, keys
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.files import write_atomically
 from lorasa_jax.training import phases
 
 TURNS = 15
@@ -37,9 +37,9 @@ ROWS = {
     "mappo ps_lora": ("mappo ps", ["algo=mappo", "sharing=ps_lora"]),
     "mappo seps_lora": ("mappo ps", ["algo=mappo", "sharing=seps_lora", "PAIRS"]),
     "a2po ps": ("mappo ps", ["algo=a2po", "sharing=ps", ONE_STAGE]),
-    "a2po ps, two stages": ("mappo ps", ["algo=a2po", "sharing=ps", TWO_STAGE]),
+    "a2po ps two stages": ("mappo ps", ["algo=a2po", "sharing=ps", TWO_STAGE]),
     "a2po ps_lora": ("mappo ps_lora", ["algo=a2po", "sharing=ps_lora", ONE_STAGE]),
-    "a2po ps_lora, two stages": ("mappo ps_lora", ["algo=a2po", "sharing=ps_lora", TWO_STAGE]),
+    "a2po ps_lora two stages": ("mappo ps_lora", ["algo=a2po", "sharing=ps_lora", TWO_STAGE]),
     "a2po nps": ("mappo nps", ["algo=a2po", "sharing=nps", ONE_STAGE]),
     "happo nps": ("mappo nps", ["algo=happo", "sharing=nps"]),
 }
@@ -64,19 +64,24 @@ def updating(overrides: list[str]):
     return update, compiling
 
 
+def shared(overrides: list[str]):
+    """(what all rows have in common, the configuration of MAPPO with full sharing)."""
+    base = [x for x in overrides if not x.startswith(("algo=", "sharing="))]
+    return base, configuration.load([*base, "algo=mappo", "sharing=ps"])
+
+
 def measure(overrides: list[str], rows=tuple(ROWS)) -> dict:
     """Seconds an update, and ratios to each row's base, of the rows."""
-    base = [x for x in overrides if not x.startswith(("algo=", "sharing="))]
-    config = configuration.load([*base, "algo=mappo", "sharing=ps"])
+    base, config = shared(overrides)
     options = dict(config.env)
     agents = envs.make(options.pop("name"), **options).num_agents
     pairs = f"sharing.clusters={[i // 2 for i in range(agents)]}".replace(" ", "")
     epochs = f"algo.epochs={config.algo.epochs}"
     built = {}
     for name in rows:
-        keys = [pairs if key == "PAIRS" else key for key in ROWS[name][1]]
+        words = [pairs if key == "PAIRS" else key for key in ROWS[name][1]]
         given = [] if any(x.startswith("algo.epochs=") for x in base) else [epochs]
-        built[name] = updating([*base, *given, *keys])
+        built[name] = updating([*base, *given, *words])
     took = {name: [] for name in rows}
     for turn in range(TURNS + 1):
         for name, (update, _) in built.items():
@@ -108,38 +113,49 @@ def cells(rows: dict) -> list[tuple[str, ...]]:
 def markdown(result: dict) -> str:
     lines = [
         f"`{result['command']}`", "",
-        f"{result['device']}; jax {result['jax']}; medians of {TURNS} turns; load average "
-        f"{result['load']:.1f}.", "",
-        "| " + " | ".join(HEADERS) + " |",
-        "|" + "---|" * len(HEADERS),
-        *("| " + " | ".join(row) + " |" for row in cells(result["rows"])),
+        f"{result['device']}; jax {result['versions']['jax']}; medians of {TURNS} turns; load "
+        f"average {result['load']:.1f}.", "",
+        *measurement.table(HEADERS, cells(result["rows"])),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> None:
-    """arguments: `schemes=all` or rows of ROWS with commas, and keys of lorasa_jax.run."""
-    chosen = next(x for x in arguments if x.startswith("schemes=")).partition("=")[2]
-    rows = list(ROWS) if chosen == "all" else chosen.split(",")
+def _rows(text, key):
+    rows = list(ROWS) if text == "all" else text.split(",")
     for name in rows:
         if name not in ROWS or ROWS[name][0] not in rows:
             raise ConfigError(
-                f"schemes={name} is not known or lacks its base; choose from {', '.join(ROWS)}."
+                f"{key}={name} is not known or lacks its base; choose from {', '.join(ROWS)}."
             )
-    overrides = [x for x in arguments if not x.startswith("schemes=")]
-    found = measure(overrides, tuple(rows))
-    result = {
-        "command": " ".join(["python -m experiments.speed", *arguments]),
-        "device": machine.name(),
-        "jax": jax.__version__,
-        "load": os.getloadavg()[0],
-        "rows": found,
-    }
-    name = next((x.partition("=")[2] for x in overrides if x.startswith("env=")), "ant_4x2")
-    RESULTS.mkdir(exist_ok=True)
-    write_atomically(RESULTS / f"schemes_{name}.json", json.dumps(result, indent=2) + "\n")
-    write_atomically(RESULTS / f"schemes_{name}.md", markdown(result))
+    return text
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and where it is written."""
+
+    schemes: str = keys.key(
+        "all",
+        "rows of the table",
+        check=_rows,
+        accepts="all, or names with commas: " + ", ".join(ROWS),
+    )
+    out: str = keys.key("outputs/schemes", measurement.OUT)
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m experiments.speed schemes=...`."""
+    usage = "python -m experiments.speed schemes=ROWS KEY=VALUE ..."
+    options, overrides = measurement.parse_known(Options, arguments, usage)
+    name = f"schemes_{shared(overrides)[1].env['name']}"
+    out = measurement.folder(options.out)
+    names = ROWS if options.schemes == "all" else measurement.names(options.schemes)
+    rows = measure(overrides, tuple(names))
+    result = measurement.described("speed", arguments, "jax")
+    result |= {"load": os.getloadavg()[0], "rows": rows}
+    paths = measurement.write(out, name, result, markdown(result))
     table = Table(*HEADERS)
-    for row in cells(found):
+    for row in cells(rows):
         table.add_row(*row)
     Console().print(table)
+    print(*paths, sep="\n")

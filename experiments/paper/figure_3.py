@@ -45,23 +45,25 @@ def main(arguments: list[str]) -> None:
         "figure_3", arguments, CELLS, turns="9", batch="1000", measure="true", total_steps=""
     )
     if request.show:
-        raise ConfigError("figure_3 trains no runs that could be told; drop show=commands.")
-    measure = request.own["measure"]
+        raise ConfigError(
+            "figure_3 trains no runs whose commands could be shown; drop show=commands."
+        )
+    measure = request.options["measure"]
     if measure not in ("true", "false"):
         raise ConfigError(f"measure={measure} must be true or false.")
     built = {cell: build(request, cell) for cell in request.cells}
     counted = [count_row(cell, built[cell][1][-1]) for cell in request.cells]
-    as_there = [
+    with_starcraft_sizes = [
         count_row(cell, starcraft(*built[cell], STARCRAFT[cell.env]), "starcraft")
         for cell in request.cells
         if cell.env in STARCRAFT
     ]
-    paths = [pictures.write_rows(request, counted + as_there)]
+    paths = [pictures.write_rows(request, counted + with_starcraft_sizes)]
     measured = []
     if measure == "true":
         measured = _measured(request, built)
         paths.append(pictures.write_rows(request, measured, "figure_3_measured"))
-    pictures.told([*paths, *pictures.save(request, picture(counted, measured))])
+    pictures.print_paths([*paths, *pictures.save(request, picture(counted, measured))])
 
 
 def build(request, cell):
@@ -90,8 +92,8 @@ def starcraft(config, teams, sizes):
 
 def count_row(cell, team, sizes="own") -> dict:
     """Parameters of a team; those of one agent's adapters where there are any."""
-    found = resources.team_parameters(team)
-    actor, critic = found["actor"], found["critic"]
+    networks = resources.team_parameters(team)
+    actor, critic = networks["actor"], networks["critic"]
     return {
         "env": cell.env, "algo": cell.algo, "sharing": cell.sharing, "sizes": sizes,
         "agents": team.env.num_agents,
@@ -105,7 +107,7 @@ def _measured(request, built) -> list[dict]:
     """The rows of all panels, measured or as they were before."""
     path = request.out / "figure_3_measured.json"
     device = machine.name()
-    setting = f"{device}; {request.own['turns']} turns; batch {request.own['batch']}; "
+    setting = f"{device}; {request.options['turns']} turns; batch {request.options['batch']}; "
     setting += " ".join(request.keys)
     kept = json.loads(path.read_text()) if path.exists() else {}
     rows = []
@@ -124,7 +126,7 @@ def _measured(request, built) -> list[dict]:
 
 def panel(request, built) -> list[dict]:
     """Measures all ways of sharing of one environment and algorithm, in turns."""
-    turns, batch = (whole(request.own[key], key) for key in ("turns", "batch"))
+    turns, batch = (whole(request.options[key], key) for key in ("turns", "batch"))
     updates, steps = {}, {}
     for cell, (config, teams) in built.items():
         progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
@@ -174,9 +176,11 @@ def _bars(axis, rows, key, log):
     schemes = list(dict.fromkeys(row["sharing"] for row in rows))
     width = 0.8 / len(schemes)
     for i, scheme in enumerate(schemes):
-        own = {(row["env"], row["algo"]): row[key] for row in rows if row["sharing"] == scheme}
-        x = [j + (i - (len(schemes) - 1) / 2) * width for j, at in enumerate(places) if at in own]
-        y = [own[at] for at in places if at in own]
+        values = {(row["env"], row["algo"]): row[key] for row in rows if row["sharing"] == scheme}
+        x = [
+            j + (i - (len(schemes) - 1) / 2) * width for j, at in enumerate(places) if at in values
+        ]
+        y = [values[at] for at in places if at in values]
         colour, name = pictures.colour_of(scheme), pictures.name_of(scheme)
         axis.bar(x, y, width, color=colour, label=name)
     algos = {algo for _, algo in places}

@@ -3,9 +3,9 @@
     python -m experiments.figure_4 [cells=ant_4x2/mappo] [seeds=5] [total_steps=12e6]
         [switches=2e6,4e6,...] [ranks=4,8,16,64] [placements=first,recurrent,last,all]
 
-One row of panels for each question; see experiments/cells.py for the other keys. All fine-tuning
-begins from checkpoints of the fully shared runs: nothing is pretrained twice. figure_4.csv holds
-every evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
+One row of panels for each question; see cells.py for the other keys. All fine-tuning begins from
+checkpoints of the fully shared runs: nothing is pretrained twice. figure_4.csv holds every
+evaluation, figure_4_summary.csv the statistics of figure_2_summary.csv.
 """
 
 from experiments import ablations, cells, command, comparison, learning, pictures, training
@@ -20,8 +20,12 @@ QUESTIONS = {
 
 
 def main(arguments: list[str]) -> None:
-    own = {"switches": "", "ranks": ablations.RANKS, "placements": ",".join(ablations.PLACEMENTS)}
-    request = cells.request("figure_4", arguments, CELLS, **own)
+    options = {
+        "switches": "",
+        "ranks": ablations.RANKS,
+        "placements": ",".join(ablations.PLACEMENTS),
+    }
+    request = cells.request("figure_4", arguments, CELLS, **options)
     chosen = dict.fromkeys((cell.env, cell.algo) for cell in request.cells)
     bases = [cells.Cell(env, algo, "ps_lora") for env, algo in chosen]
     panels = {
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> None:
     if trainings is None:
         return
     learned = {one.cell: learning.read(one.cell, one.out, one.config) for one in trainings}
-    pictures.told(_write(request, bases, panels, learned))
+    pictures.print_paths(_write(request, bases, panels, learned))
 
 
 @pictures.styled

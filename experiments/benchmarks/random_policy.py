@@ -1,35 +1,30 @@
 """A random policy on both engines: do episode lengths and returns have one distribution?
 
     python -m experiments.random_policy [robots=hopper,walker2d,ant,humanoid] [episodes=2000]
-        [horizon=200]
+        [horizon=200] [out=outputs/random_policy]
 
 Torques are uniform; episodes end by themselves or after `horizon` steps. Single trajectories of
 the engines part after a few steps, since contacts amplify the last bit; distributions must not.
 A two-sample Kolmogorov-Smirnov test compares them, and the means differ by z standard errors. The
 engines start from other seeds; the control is the C engine with MJX's seed, which shows what two
 seeds of one engine differ by.
-Finished robots are kept in experiments/results/random_policy.json and not played again.
+Writes out/random_policy.{json,md}; robots that are finished there are not played again.
 """
 
 import json
-import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 from scipy import stats
 
+from experiments import command, measurement
 from experiments.engines import TASKS
-from lorasa_jax import envs, machine
-from lorasa_jax.errors import ConfigError
-from lorasa_jax.files import write_atomically
+from lorasa_jax import envs, keys
 from lorasa_jax.learn.resets import choose
-from lorasa_jax.values import whole
 
-RESULTS = Path(__file__).parent / "results"
 SIDE_BY_SIDE = 250
 
 
@@ -57,8 +52,8 @@ def episodes(env, count: int, horizon: int, seed: int) -> tuple[np.ndarray, np.n
         loop = jax.lax.while_loop(lambda x: ~x[4].all() & (x[5] < horizon), step, loop)
         return loop[2], loop[3]
 
-    keys = jax.random.split(jax.random.key(seed), -(-count // group))
-    parts = [play(key) for key in keys]
+    seeds = jax.random.split(jax.random.key(seed), -(-count // group))
+    parts = [play(key) for key in seeds]
     lengths, returns = (
         np.concatenate([np.asarray(x) for x in part]) for part in zip(*parts, strict=True)
     )
@@ -70,7 +65,7 @@ ENGINES = ("native", "mjx")
 
 def compare(robot: str, count: int, horizon: int) -> dict:
     """Both engines' statistics, and the tests between them; engines start from other seeds."""
-    found, samples = {"episodes": count, "horizon": horizon}, {}
+    statistics, samples = {"episodes": count, "horizon": horizon}, {}
     for i, engine in enumerate(ENGINES):
         began = time.perf_counter()
         env = envs.make(TASKS[robot], engine=engine)
@@ -78,24 +73,30 @@ def compare(robot: str, count: int, horizon: int) -> dict:
         row = {"seconds": time.perf_counter() - began}
         for name, values in zip(("length", "return"), samples[engine], strict=True):
             row[f"{name}_mean"], row[f"{name}_std"] = float(values.mean()), float(values.std())
-        found[engine] = row
-    return found | differences(*(samples[engine] for engine in ENGINES))
+        statistics[engine] = row
+    return statistics | differences(*(samples[engine] for engine in ENGINES))
 
 
 def differences(ones, others) -> dict[str, float]:
     """p and z of lengths and returns, two samples of each."""
-    found = {}
+    tests = {}
     for name, one, other in zip(("length", "return"), ones, others, strict=True):
         error = np.sqrt(one.var() / len(one) + other.var() / len(other))
-        found[f"{name}_p"] = float(stats.ks_2samp(one, other).pvalue)
-        found[f"{name}_z"] = float((one.mean() - other.mean()) / error) if error else 0.0
-    return found
+        tests[f"{name}_p"] = float(stats.ks_2samp(one, other).pvalue)
+        tests[f"{name}_z"] = float((one.mean() - other.mean()) / error) if error else 0.0
+    return tests
 
 
 def control(robot: str, count: int, horizon: int) -> dict[str, float]:
     """The same between the C engine and itself, with the seeds of both engines."""
     env = envs.make(TASKS[robot], engine="native")
     return differences(*(episodes(env, count, horizon, seed) for seed in range(len(ENGINES))))
+
+
+HEADERS = (
+    "robot", "episodes, horizon", "length native", "length MJX", "p, z", "control",
+    "return native", "return MJX", "p, z", "control",
+)  # fmt: skip
 
 
 def markdown(result: dict) -> str:
@@ -105,56 +106,55 @@ def markdown(result: dict) -> str:
         f"{result['versions']['mujoco']}. Means (standard deviations); p: Kolmogorov-Smirnov; z: "
         "difference of means in standard errors; control: p and z of the C engine against itself, "
         "with MJX's seed.", "",
-        "| robot | episodes, horizon | length native | length MJX | p, z | control | return native "
-        "| return MJX | p, z | control |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        *measurement.table(HEADERS, [cells(*item) for item in result["robots"].items()]),
     ]  # fmt: skip
-    for robot, row in result["robots"].items():
-        cells = [robot, f"{row['episodes']}, {row['horizon']}"]
-        for name in ("length", "return"):
-            for engine in ("native", "mjx"):
-                mean, std = row[engine][f"{name}_mean"], row[engine][f"{name}_std"]
-                cells.append(f"{mean:.2f} ({std:.2f})")
-            cells += [
-                f"{found[f'{name}_p']:.3f}, {found[f'{name}_z']:+.1f}"
-                for found in (row, row["control"])
-            ]
-        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def cells(robot: str, row: dict) -> list[str]:
+    """A robot's row of the table."""
+    texts = [robot, f"{row['episodes']}, {row['horizon']}"]
+    for name in ("length", "return"):
+        for engine in ENGINES:
+            mean, std = row[engine][f"{name}_mean"], row[engine][f"{name}_std"]
+            texts.append(f"{mean:.2f} ({std:.2f})")
+        texts += [
+            f"{tests[f'{name}_p']:.3f}, {tests[f'{name}_z']:+.1f}"
+            for tests in (row, row["control"])
+        ]  # fmt: skip
+    return texts
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which robots play for how long, and where it is written."""
+
+    robots: str = keys.key(
+        "hopper,walker2d,ant,humanoid", "robots", check=measurement.names_of(TASKS),
+        accepts="names with commas: " + ", ".join(TASKS),
+    )  # fmt: skip
+    episodes: int = keys.key(2000, "episodes of each robot and engine", least=1)
+    horizon: int = keys.key(200, "steps after which an episode ends", least=1)
+    out: str = keys.key("outputs/random_policy", measurement.OUT)
+
+
 def main(arguments: list[str]) -> None:
-    chosen = {"robots": "hopper,walker2d,ant,humanoid", "episodes": "2000", "horizon": "200"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in chosen:
-            raise ConfigError(f"{key} is not a key here; use {', '.join(chosen)}.")
-        chosen[key] = value
-    path = RESULTS / "random_policy.json"
-    result = json.loads(path.read_text()) if path.exists() else {"robots": {}}
-    result |= {
-        "command": " ".join(["python -m experiments.random_policy", *arguments]),
-        "device": machine.name(),
-        "versions": {"jax": jax.__version__, "mujoco": mujoco.__version__},
-    }
-    wanted = {key: whole(chosen[key], key) for key in ("episodes", "horizon")}
-    for robot in chosen["robots"].split(","):
-        if robot not in TASKS:
-            raise ConfigError(f"robots={robot} is not known; choose from {', '.join(TASKS)}.")
+    options = measurement.parse(Options, arguments, "random_policy")
+    out = measurement.folder(options.out)
+    result = {"robots": {}} | measurement.stored(out, "random_policy")
+    result |= measurement.described("random_policy", arguments, "jax", "mujoco")
+    wanted = {"episodes": options.episodes, "horizon": options.horizon}
+    for robot in measurement.names(options.robots):
         done = result["robots"].get(robot, {})
         if {key: done.get(key) for key in wanted} == wanted and "control" in done:
+            print(f"{robot}: kept in {out}", flush=True)
             continue
-        row = compare(robot, wanted["episodes"], wanted["horizon"])
-        row["control"] = control(robot, wanted["episodes"], wanted["horizon"])
+        row = compare(robot, options.episodes, options.horizon)
+        row["control"] = control(robot, options.episodes, options.horizon)
         result["robots"][robot] = row
-        print(robot, json.dumps(result["robots"][robot]), flush=True)
-        write_atomically(path, json.dumps(result, indent=2) + "\n")
-        write_atomically(path.with_suffix(".md"), markdown(result))
+        print(robot, json.dumps(row), flush=True)
+        measurement.write(out, "random_policy", result, markdown(result))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ConfigError as error:
-        print(f"experiments.random_policy: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.run(main)

@@ -14,7 +14,7 @@ from lorasa_jax.training import reporting, runs
 from lorasa_jax.values import flat, listed, whole
 
 # What the figures of learning curves take besides the keys of all figures.
-OWN = {"run": "", "last": "5"}
+OPTIONS = {"run": "", "last": "5"}
 
 
 class Learned(NamedTuple):
@@ -40,9 +40,9 @@ def of(request: Request) -> list[Learned] | None:
 
     Cells are trained where need be. None where only commands were asked for.
     """
-    whole(request.own["last"], "last")
-    if request.own["run"]:
-        return given([Path(path) for path in request.own["run"].split(",")])
+    whole(request.options["last"], "last")
+    if request.options["run"]:
+        return given([Path(path) for path in request.options["run"].split(",")])
     trainings = training.ready(request)
     return trainings and [read(one.cell, one.out, one.config) for one in trainings]
 
@@ -59,7 +59,7 @@ def given(folders: Sequence[Path]) -> list[Learned]:
         runs.summary(folder)
         config = runs.configured(folder)
         groups.setdefault(tuple(sorted(_kind(config).items())), []).append((folder, config))
-    found = []
+    learned = []
     for kind, members in groups.items():
         config = members[0][1]
         names = config.env["name"], config.algo.name, config.sharing["name"]
@@ -85,8 +85,8 @@ def given(folders: Sequence[Path]) -> list[Learned]:
         returns = np.concatenate([part.returns for part in parts])
         switches = {part.switch for part in parts}
         switch = switches.pop() if len(switches) == 1 else None
-        found.append(Learned(parts[0].cell, tuple(seeds), parts[0].steps, returns, wins, switch))
-    return found
+        learned.append(Learned(parts[0].cell, tuple(seeds), parts[0].steps, returns, wins, switch))
+    return learned
 
 
 def _kind(config):
@@ -124,7 +124,7 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
     for row in rows:
         table[row["seed"]][row["env_steps"]] = row
     steps = sorted(table[config.seeds[0]])
-    if not steps or any(sorted(found) != steps for found in table.values()):
+    if not steps or any(sorted(evaluated) != steps for evaluated in table.values()):
         raise ConfigError(f"{out} has lost evaluations; delete it and run it again.")
 
     def values(key):
