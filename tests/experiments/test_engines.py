@@ -37,6 +37,7 @@ def test_a_batch_that_takes_too_long_is_not_measured():
     assert "4096 s" in cell.note
 
 
+@pytest.mark.full
 def test_a_small_table_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engines, "SECONDS", 0.01)
     monkeypatch.setattr(engines, "REPEATS", 1)
@@ -75,6 +76,7 @@ def test_refusals(arguments, told):
         engines.main(arguments)
 
 
+@pytest.mark.full
 def test_what_has_no_result_is_ended_and_larger_batches_are_not_tried(monkeypatch):
     tried = []
 

@@ -89,6 +89,7 @@ def same_command(figure, arguments):
     return {path.stem: read_rows(path) for path in folder.glob("*.csv")}
 
 
+@pytest.mark.full
 def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
     settings = dict(matplotlib.rcParams)
     tables = same_command("figure_2", robot)
@@ -134,6 +135,7 @@ def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
     assert pairs["ps", "PS+LoRA"] + pairs["ps_lora", "PS"] == pytest.approx(1.0)
 
 
+@pytest.mark.full
 def test_figure_2_joins_runs_of_single_seeds(robot):
     """What is drawn of runs that are given is what is drawn of their cells."""
     folders = sorted(cells.Path("runs").glob("ant_4x2-mappo-ps*"))
@@ -182,6 +184,7 @@ def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(forgo
     assert (algos[0].minibatches, algos[1].trace) == (2, "none")
 
 
+@pytest.mark.full
 def test_adapters_begin_from_the_shared_run(robot, lora):
     config = runs.configured(lora)
     donor, _, step = config.init_from.rpartition("@")
@@ -199,6 +202,7 @@ def test_adapters_begin_from_the_shared_run(robot, lora):
     assert min(row["env_steps"] for row in reporting.read_metrics(lora)) == 20
 
 
+@pytest.mark.full
 def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
     def never(config):
         raise AssertionError("trained again")
@@ -209,6 +213,7 @@ def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
     assert cells.Path("outputs/figure_2/figure_2.csv").read_bytes() == before
 
 
+@pytest.mark.full
 def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch, tmp_path):
     """Signals in the first and in the second run; the command is given until it is done."""
     whole = cells.Path("outputs/figure_2").absolute()
@@ -234,6 +239,7 @@ def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch,
         assert (cells.Path("outputs/figure_2") / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.full
 def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, place):
     arguments = [
         "cells=ant_4x2/mappo", "switches=20", "ranks=2", "placements=last,all", *ROBOT,
@@ -256,6 +262,7 @@ def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, plac
     assert starts == [f"{shared}@20"] * 2  # one placement more: the rest was trained before
 
 
+@pytest.mark.full
 def test_figures_6_and_7_tell_adapters_from_ids(robot):
     arguments = ["cells=ant_4x2/mappo/ps+ps_lora", "length=6", "envs=2", *ROBOT]
     figures_6_7.main(arguments)
@@ -279,6 +286,7 @@ def test_figures_6_and_7_tell_adapters_from_ids(robot):
         assert float(snd["snd"]) == pytest.approx(np.mean([float(r["wasserstein"]) for r in own]))
 
 
+@pytest.mark.full
 def test_figure_8_follows_the_caption(lora):
     arguments = [f"run={lora}"]
     figure_8.main(arguments)
@@ -297,6 +305,7 @@ def test_figure_8_follows_the_caption(lora):
     }  # fmt: skip
 
 
+@pytest.mark.full
 def test_figures_9_to_20_have_every_layer_agent_and_unit(lora):
     arguments = [f"run={lora}", "length=6", "envs=2"]
     figures_9_20.main(arguments)
@@ -322,6 +331,7 @@ def test_figures_9_to_20_have_every_layer_agent_and_unit(lora):
     assert apart["linear_6", "agent_2"] > 0
 
 
+@pytest.mark.full
 def test_tables_10_to_13_add_up(robot):
     arguments = ["cells=ant_4x2/mappo", "switches=20", "ranks=2", *ROBOT]
     tables_10_13.main(arguments)
@@ -346,6 +356,7 @@ def test_tables_10_to_13_add_up(robot):
     assert f"{mean:.2f}" in line
 
 
+@pytest.mark.full
 def test_specialisation_exchanges_adapters(lora, monkeypatch):
     """Returns tell which weights played: here a return is a sum over the agents' own weights."""
     policy = lorasa_jax.load(lora, seed=1)
@@ -385,6 +396,7 @@ def test_specialisation_exchanges_adapters(lora, monkeypatch):
     assert f"| {np.median(others):,.0f} (" in text
 
 
+@pytest.mark.full
 def test_specialisation_plays_and_counts_wins(place):
     arguments = ["cells=smax_3m/mappo/ps_lora", "episodes=2", "exchanges=1", *TINY]
     specialisation.main(arguments)
@@ -424,6 +436,7 @@ def test_figure_3_counts_as_the_architecture_does(place):
         assert int(rows["ps_lora"]["actor"]) == ps + agents * adapter
 
 
+@pytest.mark.full
 def test_figure_3_measures_once(place, monkeypatch):
     small = ["network.kind=ff", "network.hidden=8", "algo.num_envs=2", "algo.rollout_length=10"]
     arguments = [
@@ -447,6 +460,7 @@ def test_figure_3_measures_once(place, monkeypatch):
     assert read_rows(cells.Path("outputs/small/figure_3_measured.csv")) == rows
 
 
+@pytest.mark.full
 def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):
     arguments = ["cells=smax_3m/mappo/ps", "out=outputs/maps", *TINY]
     figure_2.main(arguments)

@@ -27,6 +27,7 @@ def test_training_has_jaxmarls_settings():
     assert config.network.hidden == 128 and config.env["max_steps"] == 100
 
 
+@pytest.mark.full
 def test_a_table_is_written(tmp_path, monkeypatch):
     row = {"upstream": 1.0, "smax": 2.0, "smax ratio": 2.0, "smac": 3.0, "smac ratio": 3.0,
            "load": 0.0}  # fmt: skip

@@ -30,6 +30,7 @@ def test_tables_hold_what_was_measured():
     assert "own take 0.050 s an epoch and 0.020 s a rollout" in text
 
 
+@pytest.mark.full
 def test_products_alone_take_less_than_the_update_that_holds_them():
     words = ["env=probe_memory", "algo.num_envs=64", "algo.rollout_length=40", "total_steps=25600"]
     team = phases.build_teams(configuration.load(words))[0]
