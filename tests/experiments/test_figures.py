@@ -498,7 +498,7 @@ def test_commands_are_told_instead(place, capsys):
         (figure_2.main, ["totl_steps=1"], "totl_steps"),
         (figure_2.main, ["show=all"], "show=commands"),
         (figure_2.main, ["last=0"], "last=0 must be at least 1"),
-        (figure_2.main, ["cells=ant_4x2/a2po/ps", "algo.minibatches=2"], "of the figure's cells"),
+        (figure_2.main, ["cells=ant_4x2/mappo/ps", "algo.trace=none"], "of the figure's cells"),
         (figure_4.main, ["placements=middle"], "placements=middle is not known"),
         (figure_8.main, ["run=nowhere"], "holds no run"),
         (specialisation.main, ["exchanges=0"], "exchanges=0 must be at least 1"),
