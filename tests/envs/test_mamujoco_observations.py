@@ -299,6 +299,7 @@ def test_state_is_the_single_agent_observation(name, profile):
         assert len(seen) == STATE_SIZES[name][PROFILES.index(profile)]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "name, profile, options, raw, state",
     [

@@ -155,6 +155,7 @@ def test_episodes(name):
     reference.close()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", [*THERE, *REGROUPED])
 def test_index_maps(name):
     """Another number in every entry of MjData: what each agent sees of it, at all distances."""

@@ -115,6 +115,7 @@ def played(timestep):
     return np.cumsum(over, axis=1) - over == 0
 
 
+@pytest.mark.full
 def test_time_outs_last_max_steps_and_are_no_terminations():
     """Upstream's last one step longer and look like any other ending."""
     env = smax.make("smax_3m", max_steps=4)

@@ -187,6 +187,7 @@ def test_functions_take_any_batch_and_observations_far_from_zero(masked, batch, 
         np.testing.assert_allclose(results["logits"], outputs["logits"][:, 1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(3)
 def test_onnx_files_are_checked_and_old_enough_for_old_runtimes(case):
     for path in (case.folder / "onnx").glob("*.onnx"):
         onnx.checker.check_model(str(path), full_check=True)
