@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from lorasa_jax import keys
 from lorasa_jax.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lorasa_jax.envs.types import Pictured
     from lorasa_jax.learn.finished import Policy
 
 
@@ -99,7 +100,7 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
     return rows
 
 
-def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float]:
+def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
     """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode]."""
     rng = np.random.default_rng(0)
     means = rng.choice(returns, (resamples, len(returns))).mean(1)
@@ -112,6 +113,18 @@ def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, float
     }
 
 
+def pictured(policy: "Policy") -> "Pictured":
+    """The environment of a policy, whose episodes can be shown.
+
+    Raises:
+      ConfigError: the environment has no pictures.
+    """
+    env = policy.env()
+    if not hasattr(env, "film"):
+        raise ConfigError(f"env={policy.env_name} has no pictures; leave out render.")
+    return cast("Pictured", env)
+
+
 def episode(policy: "Policy", seed: int = 0, sampled: bool = False) -> tuple[Any, np.ndarray]:
     """One episode of a policy: its states [time + 1, ...] and rewards [time].
 
@@ -122,9 +135,7 @@ def episode(policy: "Policy", seed: int = 0, sampled: bool = False) -> tuple[Any
 
     from lorasa_jax.learn import play
 
-    if not hasattr(policy.env(), "film"):
-        raise ConfigError(f"env={policy.env_name} has no pictures; leave out render.")
-
+    pictured(policy)
     team, (tree, axes) = policy.seeing_team, policy.weights
 
     @jax.jit
@@ -147,8 +158,9 @@ def render(options: Options, policy: "Policy") -> list[Path]:
     states, rewards = episode(policy, options.seed, options.sampled)
     out = Path(options.out)
     video, page = out / f"episode.{options.format}", out / "episode.html"
-    policy.env().film(states, video)
-    policy.env().replay(states, rewards, page, title=title(policy))
+    env = pictured(policy)
+    env.film(states, video)
+    env.replay(states, rewards, page, title=title(policy))
     return [video, page]
 
 

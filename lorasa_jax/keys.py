@@ -58,9 +58,9 @@ def defaults(kind: type) -> dict[str, Any]:
 
 def default(field: dataclasses.Field) -> Any:
     """A field's default."""
-    if field.default is dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    return field.default_factory()
 
 
 def plain(value: Any) -> Any:

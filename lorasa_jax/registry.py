@@ -44,15 +44,16 @@ class Row:
 
     make builds it: an environment from its options, a way of sharing from `Given`, an algorithm
     is its update. keys: the dataclass of its own keys. cell: the row of the paper's tables whose
-    numbers it takes. phases: of a way of sharing, at least one. canonical(text): the registered
-    spelling of names that are not listed or are spelt otherwise, or None. registered: what
-    `register` was called with, by which another process registers it too.
+    numbers it takes; environments have none. phases: of a way of sharing, at least one.
+    canonical(text): the registered spelling of names that are not listed or are spelt otherwise,
+    or None. registered: what `register` was called with, by which another process registers it
+    too.
     """
 
     name: str
     make: Callable[..., Any]
     keys: type = NoKeys
-    cell: str | None = None
+    cell: str = ""
     phases: tuple[Phase, ...] = (Phase(),)
     canonical: Callable[[str], str | None] | None = None
     outside: bool = False
@@ -114,7 +115,8 @@ class Registry:
         """The registered spelling of a name, or None."""
         if text in self._rows:
             return text
-        for spelling in {row.canonical for row in self._rows.values()} - {None}:
+        spellings = {row.canonical for row in self._rows.values() if row.canonical is not None}
+        for spelling in spellings:
             name = spelling(text)
             if name is not None:
                 return name

@@ -1,17 +1,19 @@
 """Values from a command line or a file, converted without rounding or guessing."""
 
 import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from lorasa_jax.errors import ConfigError
 
 
-def whole(value, key, least=1):
+def whole(value: Any, key: str, least: float = 1) -> int:
     said = value
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
-            value = None
+            value = float("nan")
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     if not ok or value != value or value in (float("inf"), -float("inf")) or int(value) != value:
         raise ConfigError(f"{key}={said} must be a whole number.")
@@ -20,7 +22,7 @@ def whole(value, key, least=1):
     return int(value)
 
 
-def number(value, key):
+def number(value: Any, key: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -30,18 +32,18 @@ def number(value, key):
     return number
 
 
-def truth(value, key):
+def truth(value: Any, key: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{key}={value} must be true or false.")
     return value
 
 
-def close(key, names):
+def close(key: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"the keys are {listed(names)}."
 
 
-def listed(names):
+def listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 

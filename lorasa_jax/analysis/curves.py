@@ -52,8 +52,8 @@ def bootstrap(
     replacement within every task, tasks never; statistic gets arrays of the same shapes. With few
     seeds the interval is too short: 3 runs have but 10 different resamples.
     """
-    scores = [np.asarray(array, float) for array in scores]
-    found = np.stack([statistic(*(_resampled(x, rng) for x in scores)) for _ in range(resamples)])
+    arrays = [np.asarray(array, float) for array in scores]
+    found = np.stack([statistic(*(_resampled(x, rng) for x in arrays)) for _ in range(resamples)])
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 

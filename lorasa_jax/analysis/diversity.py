@@ -65,9 +65,13 @@ def snd_by_group(matrix: np.ndarray, groups: Sequence[int]) -> tuple[float | Non
     None where there are no such pairs. groups [agent], such as unit types.
     """
     one, other = np.triu_indices(len(matrix), k=1)
-    groups, values = np.asarray(groups), np.asarray(matrix, float)[one, other]
-    same = groups[one] == groups[other]
-    return tuple(float(values[part].mean()) if part.any() else None for part in (same, ~same))
+    group, values = np.asarray(groups), np.asarray(matrix, float)[one, other]
+    same = group[one] == group[other]
+
+    def mean(pairs):
+        return float(values[pairs].mean()) if pairs.any() else None
+
+    return mean(same), mean(~same)
 
 
 def silhouette(matrix: np.ndarray, groups: Sequence[int]) -> float:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize
 from hydra.errors import HydraException
@@ -62,7 +62,7 @@ def resolve(
       ConfigError: with one sentence that names key, value and what is accepted.
       KeyError: a run's own configuration lacks a key.
     """
-    tree = OmegaConf.to_container(raw, resolve=True)
+    tree = cast(dict[str, Any], OmegaConf.to_container(raw, resolve=True))
     plugins.load(tree.setdefault("plugins", []))
     notes: list[str] = []
     env, algo, way = (
@@ -78,8 +78,9 @@ def resolve(
     kinds = {"algo": algo.keys, "sharing": way.keys, "network": Network}
     values = {name: _filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()}
     network = keys.convert(Network, values["network"], "network.")
+    run_keys = keys.convert(RunKeys, _filled(run, RunKeys, cell))
     config = Config(
-        **_fields(keys.convert(RunKeys, _filled(run, RunKeys, cell))),
+        **{**_fields(run_keys), "out": run_keys.out or ""},
         env=_environment(tree["env"], env.name),
         algo=dataclasses.replace(keys.convert(algo.keys, values["algo"], "algo."), name=algo.name),
         pretrain=_pretrain(tree, way, values["algo"], algo.cell),

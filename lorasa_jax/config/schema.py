@@ -121,10 +121,11 @@ Pretrain = dataclasses.make_dataclass(
 class Config(RunKeys):
     """One run, everything decided.
 
-    pretrain: numbers of the first phase, where there are more. notes are what was decided for the
-    user; overrides are those of the command line.
+    pretrain: numbers of the first phase, where there are more. out is never null here. notes
+    are what was decided for the user; overrides are those of the command line.
     """
 
+    out: str = ""
     env: dict[str, Any]
     algo: Hyperparameters
     pretrain: Any

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from lorasa_jax import keys
 from lorasa_jax.envs import games, jaxmarl, mamujoco, smac, smax
@@ -124,7 +124,9 @@ def make(name: str, **chosen: Any) -> Environment:
         env = AgentIds(env)
     if seen.standardise:
         env = Standardise(env)
-    return Normalise(env) if seen.normalise == "running" else env
+    if seen.normalise == "running":
+        env = Normalise(env)
+    return cast(Environment, env)  # a wrapper hands on what it lacks itself
 
 
 def canonical(name: str) -> str | None:

@@ -65,7 +65,8 @@ class Game:
 
     def _timestep(self, state, reward):
         obs = self.observe(state.memory, state.steps)
-        width = getattr(self.action_space, "n", None) or self.action_space.size
+        space = self.action_space
+        width = space.n if isinstance(space, Discrete) else space.size
         return TimeStep(
             obs=obs,
             state=obs,

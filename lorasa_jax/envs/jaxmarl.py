@@ -84,9 +84,10 @@ def make(
       ConfigError: an unknown id, option value or argument; actions of mixed kinds; a package that
         is not installed.
     """
-    if canonical(name) is None:
+    spelling = canonical(name)
+    if spelling is None:
         raise ConfigError(f"env={name} is not known; choose one of {listed(NAMES)}.")
-    game, limit = _build(_IDS[canonical(name)], max_steps, dict(arguments or {}))
+    game, limit = _build(_IDS[spelling], max_steps, dict(arguments or {}))
     return JaxMarl(name, game, limit, team_reward, shaped_reward)
 
 
@@ -172,15 +173,14 @@ class JaxMarl:
             )
         if self.discrete:
             self._widths = np.array(counts, int)
-            self.action_space = Discrete(int(max(self._widths)))
         else:
             self._shapes = [tuple(space.shape) for space in spaces]
             self._widths = np.array([int(np.prod(shape)) for shape in self._shapes])
             bounds = [(space.low, space.high) for space in spaces]
             self._bounds = [tuple(np.asarray(x, np.float32) for x in pair) for pair in bounds]
-            self.action_space = Box(int(max(self._widths)))
-        width = getattr(self.action_space, "n", None) or self.action_space.size
-        self._exists = np.arange(width) < self._widths[:, None]
+        self._width = int(max(self._widths))
+        self.action_space = Discrete(self._width) if self.discrete else Box(self._width)
+        self._exists = np.arange(self._width) < self._widths[:, None]
         key = jax.random.key(0)
         self._legal_moves = self._find_legal_moves(jax.eval_shape(game.reset, key)[1])
         views = jax.eval_shape(lambda key: self._views(game.reset(key)[0]), key)
@@ -201,7 +201,7 @@ class JaxMarl:
     def step(self, key, state, actions):
         illegal = jnp.zeros(())
         if self.discrete:
-            chosen = jax.nn.one_hot(actions, self.action_space.n, dtype=bool)
+            chosen = jax.nn.one_hot(actions, self._width, dtype=bool)
             illegal = jnp.sum(~(chosen & state.legal).any(-1)).astype(jnp.float32)
         obs, after, rewards, dones, info = self.game.step_env(
             key, state.upstream, self._to_upstream(actions)
@@ -286,9 +286,8 @@ class JaxMarl:
         if self._legal_moves is None:
             return jnp.asarray(self._exists)
         masks = self._legal_moves(state)
-        width = self.action_space.n
         rows = [jnp.asarray(masks[key], bool) for key in self._keys]
-        return jnp.stack([jnp.pad(row, (0, width - row.size)) for row in rows])
+        return jnp.stack([jnp.pad(row, (0, self._width - row.size)) for row in rows])
 
     def _find_legal_moves(self, state):
         """Upstream's function from states to masks by agent; None where all actions are legal."""
@@ -303,8 +302,8 @@ class JaxMarl:
         return None
 
     def _check_shaped_reward(self, key, state):
-        width = (self.num_agents,) if self.discrete else (self.num_agents, self.action_space.size)
-        actions = jnp.zeros(width, int if self.discrete else float)
+        shape = (self.num_agents,) if self.discrete else (self.num_agents, self._width)
+        actions = jnp.zeros(shape, int if self.discrete else float)
 
         def info(state):
             return self.game.step_env(key, state.upstream, self._to_upstream(actions))[4]

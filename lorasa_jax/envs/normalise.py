@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +15,7 @@ EPSILON = 1e-8
 class Moments(NamedTuple):
     """How many vectors were seen [], and mean and variance [features] over them."""
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.count
     mean: jax.Array
     variance: jax.Array
 
@@ -47,7 +48,7 @@ def combined(old: Moments, new: Moments) -> Moments:
     return jax.tree.map(lambda a, b: jnp.where(first, a, b), new, found)
 
 
-def normalised(moments: Moments, x: jax.Array) -> jax.Array:
+def normalised(moments: Moments, x: chex.Array) -> jax.Array:
     """(x - mean) / deviation of vectors [..., features], clipped to +-10."""
     scale = jax.lax.rsqrt(moments.variance + EPSILON)
     return jnp.clip((x - moments.mean) * scale, -CLIP, CLIP)

@@ -1,9 +1,11 @@
 """What an environment is: the protocol, its time step, its action spaces."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import chex
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,11 @@ class Environment(Protocol):
     def reset(self, key: chex.PRNGKey) -> tuple[Any, TimeStep]: ...
 
     def step(self, key: chex.PRNGKey, state: Any, actions: chex.Array) -> tuple[Any, TimeStep]: ...
+
+
+class Pictured(Environment, Protocol):
+    """An environment whose episodes can be shown, see Environment."""
+
+    def film(self, states: Any, path: Path) -> Path: ...
+
+    def replay(self, states: Any, rewards: np.ndarray, path: Path, *, title: str) -> Path: ...

@@ -40,6 +40,7 @@ def write(folder: Path, policy: Policy) -> list[dict]:
             f"step={policy.step} lies in the pretraining of {policy.out}, which has no adapters "
             "yet; give a later step, or another format."
         )
+    assert policy.banks is not None  # a run's policy has them
     copy_reader(folder)
     agents = []
     for i, stem in enumerate(file_stems(policy)):
@@ -63,6 +64,7 @@ def tensors(adapter: dict) -> dict[str, np.ndarray]:
 
 def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dict:
     """adapter_config.json in PEFT's words; what PEFT has no word for is under `lorasa_jax`."""
+    assert policy.banks is not None  # a run's policy has them
     spec = policy.config.lora_spec()
     low_rank = [layer for layer, parts in adapter.items() if "a" in parts]
     ranks = {layer: spec.rank_of(layer_of(layer)) for layer in low_rank}

@@ -1,7 +1,7 @@
 """A safetensors export as a policy with a team again, so that it plays as a run's does."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,8 +68,9 @@ def _team(folder, card):
         )
     form = {name: network[name] for name in Network().form if name in network}
     actor = RecurrentNetwork(distribution.heads, distribution.vectors, **form)
-    role = Role(actor, nps(env.num_agents), None, env.observation_size)
-    return Team(env, distribution, role, None)
+    nothing = cast(Any, None)  # what plays alone has neither optimiser nor critic
+    role = Role(actor, nps(env.num_agents), nothing, env.observation_size)
+    return Team(env, distribution, role, nothing)
 
 
 def _stacked(agents: tuple[reader.Weights, ...]):

@@ -139,7 +139,7 @@ class Place(NamedTuple):
 
 
 def update(
-    state: TrainState, team_: Team, hp: Hyperparameters
+    state: TrainState, team_: Team, hp: A2po
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
     """One iteration: play a trajectory, then update agent after agent; contract as mappo.update."""
     key, collect_key = jax.random.split(state.key)
@@ -202,7 +202,7 @@ def _places(agents, index, key) -> Place:
 
 
 def take_turns(
-    turns: Turns, places: Place, experience: Experience, index: jax.Array, team_: Team, hp
+    turns: Turns, places: Place, experience: Experience, index: jax.Array, team_: Team, hp: A2po
 ):
     """One round: every agent's turn. Returns the turns after it, and the reports of all steps."""
     if hp.trace_others == "preceding":
@@ -215,7 +215,7 @@ def take_turns(
     return jax.lax.scan(one_turn, turns, places)
 
 
-def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: Hyperparameters):
+def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: A2po):
     """One agent's turn: its advantages, its gradient steps, and its new ratios.
 
     Returns the turns after it, and the reports of its steps.
@@ -250,7 +250,7 @@ def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: Hype
     return Turns(*learners, current, advantages, turns.stopped.at[agent].set(stopped)), reports
 
 
-def corrected(advantages, current, who: Place, steps: returns.Steps, hp) -> jax.Array:
+def corrected(advantages, current, who: Place, steps: returns.Steps, hp: A2po) -> jax.Array:
     """Advantages [time, env, agent], the agent's at turn corrected for others' current ratios."""
     others = who.others if hp.trace_others == "all" else who.earlier
     traced = returns.off_policy(
@@ -265,7 +265,7 @@ def corrected(advantages, current, who: Place, steps: returns.Steps, hp) -> jax.
     return advantages.at[..., who.agent].set(traced)
 
 
-def retraced(turns: Turns, experience: Experience, team_: Team, hp) -> Turns:
+def retraced(turns: Turns, experience: Experience, team_: Team, hp: A2po) -> Turns:
     """All agents' advantages, corrected for all agents' current ratios."""
     current = turns.ratios
     if not team_.actor.scheme.independent:
@@ -305,7 +305,7 @@ def _normalised(advantages, active, hp):
     return returns.normalise(advantages, active, lambda x: devices.total(x, hp))
 
 
-def _step_of(who: Place, team_: Team, hp):
+def _step_of(who: Place, team_: Team, hp: A2po):
     """step(learners, batch) -> (learners, report) of the agent at turn."""
     clip = CLIPS[hp.clip_schedule](hp.clip, who.place + 1, team_.env.num_agents)
 

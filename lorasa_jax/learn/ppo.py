@@ -149,7 +149,13 @@ def no_legal_action(trajectory, team: Team, hp: Hyperparameters) -> dict[str, ja
 
 
 def gradients(
-    weights: Callable, trained: Any, norm: ValueNorm, batch: Batch, team: Team, hp, clip
+    weights: Callable[[Any], tuple[Any, Any]],
+    trained: Any,
+    norm: ValueNorm,
+    batch: Batch,
+    team: Team,
+    hp,
+    clip,
 ) -> tuple[Any, Losses]:
     """The gradient of the batch's summed loss with respect to `trained`, and the sums.
 
@@ -158,7 +164,8 @@ def gradients(
     """
 
     def loss(trained, block):
-        sums = sum_losses(*weights(trained), norm, block, team, hp, clip)
+        actor, critic = weights(trained)
+        sums = sum_losses(actor, critic, norm, block, team, hp, clip)
         bonus = hp.entropy_coef * sums.entropy if hp.entropy_coef else 0.0
         return sums.policy + sums.value - bonus, sums
 

@@ -1,16 +1,20 @@
 """Agents' probability ratios, current policy to played, and how others' enter an agent's loss."""
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn import ppo
 from lorasa_jax.learn.batch import Batch
-from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.learn.team import Learner, Team
 
+if TYPE_CHECKING:
+    from lorasa_jax.learn.a2po import A2po
 
-def ratios_of(weights, batch: Batch, team_: Team, hp: Hyperparameters) -> jax.Array:
+
+def ratios_of(weights, batch: Batch, team_: Team, hp: "A2po") -> jax.Array:
     """Ratios [time, env, agent] of policies with these weights, one number an action."""
 
     def block_ratios(block):
@@ -21,7 +25,7 @@ def ratios_of(weights, batch: Batch, team_: Team, hp: Hyperparameters) -> jax.Ar
     return batches.to_time(jax.lax.map(block_ratios, batch), hp.num_envs)
 
 
-def all_ratios(actor: Learner, batch: Batch, team_: Team, hp: Hyperparameters) -> jax.Array:
+def all_ratios(actor: Learner, batch: Batch, team_: Team, hp: "A2po") -> jax.Array:
     """Every agent's current ratios [time, env, agent]."""
     return ratios_of(team_.actor.scheme.weights(actor.banks), batch, team_, hp)
 
@@ -46,12 +50,12 @@ def joint_ratio(change: jax.Array, exists: jax.Array) -> jax.Array:
 AGGREGATIONS = {"clipped": mean_ratio, "free": joint_ratio}
 
 
-def inside_clip(own: Batch, factor: jax.Array, hp: Hyperparameters) -> Batch:
+def inside_clip(own: Batch, factor: jax.Array, hp: "A2po") -> Batch:
     """A2PO: the factor, clipped by itself, multiplies the agent's ratio before that is clipped."""
     return own._replace(others=jnp.clip(factor, *others_range(hp)))
 
 
-def with_advantage(own: Batch, factor: jax.Array, hp: Hyperparameters) -> Batch:
+def with_advantage(own: Batch, factor: jax.Array, hp: "A2po") -> Batch:
     """HAPPO: the factor multiplies the advantage."""
     del hp
     return own._replace(advantage=factor * own.advantage)
@@ -61,7 +65,7 @@ def with_advantage(own: Batch, factor: jax.Array, hp: Hyperparameters) -> Batch:
 OTHERS = {"clipped": inside_clip, "free": with_advantage}
 
 
-def others_range(hp: Hyperparameters) -> tuple[float, float]:
+def others_range(hp: "A2po") -> tuple[float, float]:
     """What the others' factor is clipped to: 1 +- others_clip, by default half of the own clip."""
     clip = hp.clip / 2 if hp.others_clip is None else hp.others_clip
     return 1.0 - clip, 1.0 + clip

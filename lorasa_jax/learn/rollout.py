@@ -64,7 +64,7 @@ class Trajectory(NamedTuple):
 class Episodes(NamedTuple):
     """Sums over the episodes that ended in a trajectory."""
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.count
     returns: jax.Array
     wins: jax.Array
 

@@ -118,7 +118,7 @@ def forward(
     *,
     agent_axis: int,
     prepared: bool = False,
-):
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Every agent's network on its own inputs.
 
     x [time, ..., features] with the agents along `agent_axis` (counted with time); carry has the
@@ -127,7 +127,7 @@ def forward(
     part has an agent axis of one.
     """
 
-    def apply(params, carry, x, first):
+    def apply(params, carry, x, first) -> Any:
         return network.apply({"params": params}, carry, x, first, prepared=prepared)
 
     tree, axes = weights
@@ -140,7 +140,7 @@ def forward(
     x_axes = agent_axis
     if isinstance(x, Views):
         x = x._replace(common=jnp.squeeze(x.common, agent_axis))
-        x_axes = Views(None, agent_axis)
+        x_axes = x._replace(common=None, own=agent_axis)
     return jax.vmap(
         apply,
         in_axes=(axes, agent_axis - 1, x_axes, None),

@@ -8,6 +8,7 @@ Log-probabilities keep a last axis: one entry per action dimension, a single one
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import distrax
 import jax
@@ -30,7 +31,7 @@ class Categorical:
     def vectors(self):
         return {}
 
-    def _distribution(self, outputs, legal):
+    def _distribution(self, outputs, legal) -> Any:
         return distrax.Categorical(logits=jnp.where(legal, outputs["logits"], -1e10))
 
     def noise(self, key, *shape):
@@ -89,7 +90,7 @@ class SquashedGaussian:
         """Standard deviations [..., size] before tanh, in (std_min, 0.5)."""
         return self.std_min + (STD_LIMIT - self.std_min) * jax.nn.sigmoid(outputs["log_std"])
 
-    def _gaussian(self, outputs):
+    def _gaussian(self, outputs) -> Any:
         return distrax.Normal(outputs["mean"], self.std(outputs))
 
     def noise(self, key, *shape):
@@ -131,4 +132,4 @@ class SquashedGaussian:
 
 def log_slope(x: jax.Array) -> jax.Array:
     """log |d tanh(x) / dx|, stable for large |x|."""
-    return distrax.Tanh().forward_log_det_jacobian(x)
+    return cast(jax.Array, distrax.Tanh().forward_log_det_jacobian(x))

@@ -12,7 +12,7 @@ factors to 10 bits (TF32) on NVIDIA's.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -234,7 +234,7 @@ class RecurrentNetwork(nn.Module):
         views = Views(one[..., :alike], x[..., alike:])
         return Views(*[standardise(part, one) for part in views]) if self.layer_norm else views
 
-    def _normed(self, x, number, prepared=False):
+    def _normed(self, x, number, prepared=False) -> tuple[Any, Any]:
         """The input of layer `number`, and the affine part of its LayerNorm, if it has one."""
         if not self.layer_norm:
             return x, None
@@ -303,4 +303,4 @@ def parameters(network: RecurrentNetwork, key: jax.Array, features: int) -> dict
     """Fresh parameters of `network` for inputs of width `features`."""
     carry = network.initial_carry(1)
     x = jnp.zeros((1, 1, features))
-    return network.init(key, carry, x, jnp.zeros((1, 1), bool))["params"]
+    return cast(dict, network.init(key, carry, x, jnp.zeros((1, 1), bool))["params"])

@@ -43,6 +43,7 @@ def parse(arguments: list[str]) -> Options:
 def names(folders: tuple[str, ...]) -> list[str]:
     """What to call every run: its folder, and as many folders above as tell all apart."""
     parts = [Path(folder).resolve().parts for folder in folders]
+    found = []
     for count in range(1, max(map(len, parts)) + 1):
         found = ["/".join(part[-count:]) for part in parts]
         if len(set(found)) == len(found):
@@ -80,6 +81,8 @@ def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | No
         raise ConfigError(f"out={path} cannot be written ({error.strerror}).") from error
     if not options.wandb:
         return path, None
+    from lorasa_jax.report import online
+
     say("uploading to Weights & Biases")
     return path, online.publish(stories, text)
 

@@ -1,5 +1,8 @@
 """The same panels as a report on Weights & Biases, for runs that were trained with logger=wandb."""
 
+# wandb_workspaces re-exports its names without saying so (`from ... import x as x`).
+# pyright: reportPrivateImportUsage=false
+
 import os
 from pathlib import Path
 from typing import Any

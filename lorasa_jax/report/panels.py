@@ -7,10 +7,11 @@ blue at the strength of their value. Lengths are CSS pixels at a chart's natural
 import io
 import re
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -23,7 +24,7 @@ BLUE = "#0072b2"
 # Colours that stand for the page's own until the SVG is written.
 _INK, _QUIET, _LINE = "#010203", "#040506", "#070809"
 _VARIABLES = {_INK: "var(--ink)", _QUIET: "var(--quiet)", _LINE: "var(--line)"}
-_RULES = {
+_RULES: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "report", "image.composite_image": False,
     "font.size": TEXT, "text.color": _INK, "axes.edgecolor": _LINE, "xtick.color": _QUIET,
     "ytick.color": _QUIET, "axes.labelcolor": _QUIET, "text.parse_math": False,
@@ -133,7 +134,7 @@ def cells(
                       rotation=90 if upright else 0, color=_INK)  # fmt: skip
         if not columns:
             for x, number, side in ((left, 1, "left"), (right, values.shape[1], "right")):
-                axes.text(x, top - 2, number, ha=side, va="top", color=_QUIET)
+                axes.text(x, top - 2, str(number), ha=side, va="top", color=_QUIET)
             axes.text((left + right) / 2, top - 2, "unit", ha="center", va="top", color=_QUIET)
         if cell >= 38 and tall >= 20:
             _write(axes, values, most, left, cell, tall)
@@ -212,4 +213,4 @@ def unique(text: str, prefix: str) -> str:
 
 def run_colours(count: int) -> list[str]:
     """A colour for every run of a comparison."""
-    return [matplotlib.colors.to_hex(colour) for colour in palette(count)]
+    return [to_hex(colour) for colour in palette(count)]

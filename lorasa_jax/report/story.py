@@ -194,7 +194,7 @@ def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
     standard deviation of continuous actions while training; median and quartiles are over seeds.
     What is not finite is None.
     """
-    found = {"steps": sorted({row["env_steps"] for row in rows})}
+    found: dict[str, Any] = {"steps": sorted({row["env_steps"] for row in rows})}
     for score in SCORES:
         if not all(score in row for row in rows):
             continue
@@ -211,7 +211,7 @@ def replay(policy: Policy) -> str:
     states, rewards = evaluate.episode(policy)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.html"
-        policy.env().replay(states, rewards, path, title=evaluate.title(policy))
+        evaluate.pictured(policy).replay(states, rewards, path, title=evaluate.title(policy))
         return path.read_text(encoding="utf-8")
 
 
@@ -224,7 +224,7 @@ def colours(page: str | None, agents: int) -> list[str]:
     return [to_hex(colour) for colour in palette(agents)]
 
 
-def _numbers(values):
+def _numbers(values) -> Any:
     """Lists of floats with as many digits as single precision has; None where not finite."""
     if np.ndim(values):
         return [_numbers(part) for part in values]

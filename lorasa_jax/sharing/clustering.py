@@ -6,7 +6,7 @@ authors' (paper, Sec. 4; LoRASA's code): latent 10, width 64, Adam 3e-4, batches
 KL weight 1e-4; k-means with the number of groups of the best silhouette.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -65,15 +65,16 @@ def embed(key: jax.Array, data: Experience, num_agents: int) -> np.ndarray:
     width = min(BATCH, size)
     batches = size // width
 
+    def predict(params, batch, noise) -> Any:
+        return model.apply(params, batch.agent, batch.obs, batch.action, noise)
+
     def loss(params, batch, key):
         noise = jax.random.normal(key, (batch.agent.shape[0], LATENT))
-        predicted, mean, log_variance = model.apply(
-            params, batch.agent, batch.obs, batch.action, noise
-        )
+        predicted, mean, log_variance = predict(params, batch, noise)
         divergence = -0.5 * (1 + log_variance - jnp.square(mean) - jnp.exp(log_variance)).sum()
         return jnp.square(predicted - batch.target).sum() + KL_WEIGHT * divergence
 
-    def step(carry, inputs):
+    def step(carry, inputs) -> tuple[Any, None]:
         params, state = carry
         rows, key = inputs
         gradient = jax.grad(loss)(params, jax.tree.map(lambda x: x[rows], data), key)
@@ -110,11 +111,13 @@ def cluster(embeddings: np.ndarray, seed: int = 42) -> tuple[int, ...]:
         return (0,) * count
 
     def labels(k):
-        return KMeans(k, n_init=10, random_state=seed).fit_predict(embeddings)
+        # Scikit-learn's types are those of its defaults, here a word.
+        means = KMeans(k, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
+        return means.fit_predict(embeddings)
 
     options = {k: labels(k) for k in range(2, count)}
     scored = {k: silhouette_score(embeddings, found) for k, found in options.items()}
-    return renumbered(options[max(scored, key=scored.get)])
+    return renumbered(options[max(scored, key=lambda k: scored[k])])
 
 
 def renumbered(groups) -> tuple[int, ...]:

@@ -151,7 +151,8 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
         return adopt(adapter_key, base.init(net_key, fresh))
 
     def combine(parts):
-        return merge(*parts["net"], *parts["adapters"], spec)
+        (net, axes), (adapters, adapter_axes) = parts["net"], parts["adapters"]
+        return merge(net, axes, adapters, adapter_axes, spec)
 
     return Scheme(banks, init, adopt, combine)
 
@@ -209,6 +210,7 @@ class ClusteredLoraKeys(LoraKeys, ClusterKeys):
 
 def spec(keys: LoraKeys) -> LoraSpec:
     """The adapters that complete keys describe."""
+    assert keys.targets is not None  # LoraKeys.complete
     return LoraSpec(
         keys.rank,
         keys.alpha,

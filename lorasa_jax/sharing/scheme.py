@@ -23,7 +23,7 @@ Tree = Any
 class Bank(NamedTuple):
     """Which entry each agent uses, and whether the entries are trained."""
 
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple's
     trained: bool = True
 
     @property
@@ -84,7 +84,7 @@ class Scheme(NamedTuple):
         return tree, jax.tree.map(lambda x: None, tree)
 
 
-def entry_of(tree: Tree, entry: jax.Array) -> Tree:
+def entry_of(tree: Tree, entry: jax.Array | int) -> Tree:
     """One entry of a bank's tree."""
     return jax.tree.map(lambda x: x[entry], tree)
 

@@ -44,7 +44,9 @@ class Trained:
 
     def params(self, seed: int | None = None) -> dict[str, Any]:
         """The actor's banks of a seed, see `sharing.scheme`."""
-        return self.policy(seed).banks
+        banks = self.policy(seed).banks
+        assert banks is not None  # a run's policy has them
+        return banks
 
 
 def train(

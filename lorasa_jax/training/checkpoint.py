@@ -34,7 +34,7 @@ class Checkpoints:
     def __init__(self, folder: Path, kept_updates: tuple[int, ...] = (), *, read_only=False):
         self.folder = folder
         keep = preservation_policy.AnyPreservationPolicy(
-            [preservation_policy.LatestN(2), preservation_policy.CustomSteps(set(kept_updates))]
+            [preservation_policy.LatestN(2), preservation_policy.CustomSteps(kept_updates)]
         )
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
@@ -148,30 +148,26 @@ def _restored(like, stored):
     return jnp.asarray(stored) if like.size else jnp.zeros(like.shape, like.dtype)
 
 
-def _lean(tree):
+def _lean(tree) -> Any:
     """The tree with dictionaries for tuples that have fields of None, and those fields left out.
 
     Orbax would tell such a field from one that is not there, as before it was added.
     """
     if isinstance(tree, dict):
         return {key: _lean(x) for key, x in tree.items()}
-    if not isinstance(tree, tuple):
-        return tree
     if not hasattr(tree, "_fields"):
-        return tuple(map(_lean, tree))
+        return tuple(map(_lean, tree)) if isinstance(tree, tuple) else tree
     if any(x is None for x in tree):
         return {key: _lean(x) for key, x in tree._asdict().items() if x is not None}
     return type(tree)(*map(_lean, tree))
 
 
-def _whole(like, lean):
+def _whole(like, lean) -> Any:
     """The lean tree in the shape of `like`."""
     if isinstance(like, dict):
         return {key: _whole(like[key], x) for key, x in lean.items()}
-    if not isinstance(like, tuple):
-        return lean
     if not hasattr(like, "_fields"):
-        return tuple(map(_whole, like, lean))
+        return tuple(map(_whole, like, lean)) if isinstance(like, tuple) else lean
     parts = lean if isinstance(lean, dict) else lean._asdict()
     fields = like._asdict().items()
     return type(like)(*(None if x is None else _whole(x, parts[key]) for key, x in fields))

@@ -19,7 +19,7 @@ def needed(config: Config) -> bool:
     return sharing.REGISTRY.row(config.sharing["name"]).clustered
 
 
-def read(out: Path) -> tuple[int, ...] | None:
+def read(out: str | Path) -> tuple[int, ...] | None:
     """The clusters that a run wrote into its folder."""
     path = Path(out) / FILE
     try:

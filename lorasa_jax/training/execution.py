@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -32,6 +33,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
     from lorasa_jax.training import loop as train
 
     devices.prepare(config.devices)
+    teams = None
     if clusters.needed(config):
         clusters.check(config)
     else:
@@ -50,7 +52,7 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
             print(f"{out} is already finished")
             reporting.print_summary(reporting.Console(highlight=False), summary)
             return summary
-        if clusters.needed(config):
+        if teams is None:
             groups = clusters.read(out) or _inherited(config) or clusters.find(config)
             write_atomically(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
             print(f"clusters of agents: {list(groups)}")
@@ -109,7 +111,7 @@ def _claim(out: Path, config: Config) -> None:
 
 def _rename_plugins(out: Path, config: Config) -> None:
     """Plugins that are given now take the place of those there: their modules may have moved."""
-    there = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
+    there = _written(out / CONFIG)
     if not config.plugins or there.get("plugins") == list(config.plugins):
         return
     try:
@@ -135,7 +137,7 @@ def begun(out: Path, config: Config) -> bool:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    there = flat(decisive_part(OmegaConf.to_container(OmegaConf.load(path))))
+    there = flat(decisive_part(_written(path)))
     wanted = flat(config.decisive())
     differing = sorted(
         key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
@@ -147,6 +149,11 @@ def begun(out: Path, config: Config) -> bool:
         changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
     return True
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """A run's configuration as it stands in its file."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
 
 
 def _discrete(config: Config) -> bool:

@@ -86,10 +86,10 @@ class Run:
                     progress = self._evaluate(phase, progress)
                 due = update % config.checkpoint_every == 0 or update in (phase.end, *self.kept)
                 due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
-                asked = evaluates and self.evaluated is not None
+                asked = self.evaluated if evaluates else None
                 if due or asked or stop.signal is not None:
                     self._save(index, progress)
-                if asked and self.evaluated() and stop.signal is None:
+                if asked and asked() and stop.signal is None:
                     stop.signal = "callback"
             if _update(progress) < config.num_updates:
                 self.reporter.interrupted(stop.signal, _update(progress))
@@ -109,7 +109,7 @@ class Run:
         return 1, self._switch(1, progress)
 
     def _first_update(self):
-        return 0 if self.start is None else self.config.switch_at // self.config.batch
+        return 0 if self.start is None else self.config.switches[0] // self.config.batch
 
     def _rule_holds(self, progress) -> bool:
         """Whether the evaluation at this update calls for the second phase."""
@@ -145,7 +145,7 @@ class Run:
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
         returns = meta.get("returns") or _logged_returns(self.config, update)
-        self.returns = [tuple(pair) for pair in returns]
+        self.returns = [(at, mean) for at, mean in returns]
         self.reporter.rewind(update * self.config.batch)
         return meta["phase"], progress
 

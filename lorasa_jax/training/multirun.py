@@ -151,7 +151,9 @@ def _check_launcher(name, there):
 @contextlib.contextmanager
 def _hydra():
     with initialize(config_path=None, version_base="1.3", job_name="lorasa"):
-        yield GlobalHydra.instance().hydra
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # initialize makes one
+        yield hydra
 
 
 def _jobs(overrides, config_loader):

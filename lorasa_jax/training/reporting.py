@@ -8,6 +8,7 @@ import platform
 import resource
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -117,15 +118,14 @@ class Reporter:
         spread: the mean standard deviation of the actions, where they are continuous.
         """
         config = self.config
-        self.bar.update(
-            self.task,
-            completed=update,
-            phase=phase,
-            speed=f"{config.batch * config.num_seeds / seconds:,.0f}",
-            **({} if math.isnan(mean_return) else {"score": f"{mean_return:,.1f}"}),
-            **({} if wins is None or math.isnan(wins) else {"wins": f"  won {wins:4.0%}"}),
-            **({} if spread is None or math.isnan(spread) else {"spread": f"  std {spread:.2f}"}),
-        )
+        fields: dict[str, Any] = {"speed": f"{config.batch * config.num_seeds / seconds:,.0f}"}
+        if not math.isnan(mean_return):
+            fields["score"] = f"{mean_return:,.1f}"
+        if wins is not None and not math.isnan(wins):
+            fields["wins"] = f"  won {wins:4.0%}"
+        if spread is not None and not math.isnan(spread):
+            fields["spread"] = f"  std {spread:.2f}"
+        self.bar.update(self.task, completed=update, phase=phase, **fields)
 
     def evaluated(self, rows: list[dict]) -> None:
         with (self.out / METRICS).open("a") as file:
@@ -181,7 +181,7 @@ def summarise(
     last = [row for row in rows if row["env_steps"] == config.total_steps]
     finals = [row["eval_return"] for row in last]
     means = {step: np.mean(returns) for step, returns in returns_by_step(rows).items()}
-    best = max(means, key=means.get)
+    best = max(means, key=lambda step: means[step])
     began = 0
     if config.init_from is not None:  # what came before was another run's
         began = whole(config.init_from.rpartition("@")[2], "the step of init_from")
@@ -229,7 +229,7 @@ def switched_at(rows: list[dict], config: Config) -> int | None:
     if config.switch_at is None:
         return None
     before = [row["env_steps"] for row in rows if row["phase"] == config.phase_names[0]]
-    return max(before, default=config.switch_at)
+    return max(before, default=config.switches[0])
 
 
 def print_summary(console: Console, summary: dict) -> None:

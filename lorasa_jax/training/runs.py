@@ -2,15 +2,15 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import tensorstore
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
 from lorasa_jax import sharing
@@ -90,6 +90,7 @@ def pretrained(config: Config) -> Checkpoint:
       ConfigError: the run is of another environment, network, batch or number of seeds, or past
         its first phase.
     """
+    assert config.init_from is not None  # or there is nothing to ask for
     path, _, step = config.init_from.rpartition("@")
     found = load(path, whole(step, "the step of init_from"))
     there, here = found.config, config
@@ -141,7 +142,7 @@ def configured(out: str | Path) -> Config:
     if not path.exists():
         raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
     try:
-        return configuration.resolve(OmegaConf.load(path))
+        return configuration.resolve(cast(DictConfig, OmegaConf.load(path)))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
     except ConfigError as error:
@@ -180,9 +181,7 @@ def _reached(out, config):
     return max((int(name) for name in names if name.isdigit()), default=0) * config.batch
 
 
-def chosen_seed(
-    out: str | Path, seeds: tuple[int, ...], seed: int | None, key: str = "seed"
-) -> int:
+def chosen_seed(out: str | Path, seeds: Sequence[int], seed: int | None, key: str = "seed") -> int:
     """The seed among those of `out` that is asked for under the name of `key`, else the only one.
 
     Raises:

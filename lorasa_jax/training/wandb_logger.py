@@ -30,7 +30,7 @@ class WandbLogger:
                 tags=tags,
                 config={**config.to_dict(), "run_seed": seed},
                 dir=config.out,
-                mode=mode,
+                mode=mode,  # pyright: ignore[reportArgumentType]  # which W&B checks
                 reinit="create_new",
             )
             for seed in config.seeds

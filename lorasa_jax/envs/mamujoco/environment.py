@@ -1,5 +1,6 @@
 """A partitioned MuJoCo robot as a cooperative task over any stepper."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.core import Tracer
 
 from lorasa_jax.envs.mamujoco import observations
 from lorasa_jax.envs.mamujoco.partitions import Partition
@@ -31,8 +33,8 @@ class Measure(NamedTuple):
     """
 
     fields: tuple[str, ...]
-    value: callable
-    at_rest: callable = None
+    value: Callable
+    at_rest: Callable | None = None
 
 
 def _centre_of_mass(qpos, derived, mass):
@@ -122,15 +124,14 @@ class MultiAgentMujoco:
         self.action_space = Box(self.action_index.shape[1])
         # What a fresh state needs from the engine: all that is observed, and some measures.
         observed = set(self.source.fields) & {"cinert", "cvel", "qfrc_actuator", "extra"}
-        self._needs_forward = bool(observed) or self.measure.at_rest is None
+        self._needs_forward = bool(observed)
 
     def reset(self, key):
         """The robot's rest pose with Gym's noise; in v2 tasks a free root's quaternion is unit."""
         robot, noise = self.robot, self.robot.reset
         keys = jax.random.split(key, 3)
-        qpos = self._qpos0 + jax.random.uniform(
-            keys[0], self._qpos0.shape, minval=-noise.qpos, maxval=noise.qpos
-        )
+        qpos = jax.random.uniform(keys[0], self._qpos0.shape, minval=-noise.qpos, maxval=noise.qpos)
+        qpos += self._qpos0
         shape = (self.model.nv,)
         if noise.normal:
             qvel = noise.qvel * jax.random.normal(keys[1], shape)
@@ -147,7 +148,7 @@ class MultiAgentMujoco:
         physics = at_rest(jnp.asarray(qpos, float), jnp.asarray(qvel, float))
         if warmstart is not None:
             physics = physics._replace(warmstart=jnp.asarray(warmstart, float))
-        if self._needs_forward:
+        if self._needs_forward or self.measure.at_rest is None:
             derived = self.stepper.forward(physics)
             measure = self.measure.value(physics.qpos, derived, self._masses)
         else:
@@ -196,7 +197,8 @@ class MultiAgentMujoco:
         """Writes states [time, ...] as .mp4 or .gif; ConfigError where nothing can be drawn."""
         from lorasa_jax.envs.mamujoco import pictures
 
-        return pictures.film(path, self.model, self.partition, states.physics.qpos, dt=self.dt)
+        qpos = np.asarray(states.physics.qpos)
+        return pictures.film(path, self.model, self.partition, qpos, dt=self.dt)
 
     def replay(self, states: RobotState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""
@@ -215,6 +217,7 @@ class MultiAgentMujoco:
             if name in ("qpos", "qvel"):
                 parts.append(getattr(physics, name))
             elif name == "extra":
+                assert self.robot.extras is not None  # else it is no field
                 parts.append(self.robot.extras(physics.qpos, derived))
             elif name in derived:
                 parts.append(derived[name].reshape(size))
@@ -242,5 +245,5 @@ def _look(source, view: observations.View):
 
 
 def _check_finite(actions):
-    if not isinstance(actions, jax.core.Tracer) and not np.isfinite(actions).all():
+    if not isinstance(actions, Tracer) and not np.isfinite(actions).all():
         raise ValueError("the actions are not all finite numbers; give values in [-1, 1].")

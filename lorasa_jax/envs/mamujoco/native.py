@@ -135,7 +135,7 @@ class _BatchEngine:
     def __init__(self, model, size, nthread, derived):
         self._batch = Batch(model, size, nthread)
         names = (*_STATE, "ctrl", *derived)
-        self.fields = {name: self._batch.bind(name) for name in names}
+        self.fields: dict[str, np.ndarray] = {name: self._batch.bind(name) for name in names}
 
     def step(self, count):
         self._batch.step(nstep=count)
@@ -157,7 +157,7 @@ class _ContactEngine:
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._shares = np.array_split(np.arange(size), threads)
         self._pool = ThreadPoolExecutor(threads)
-        self.fields = {
+        self.fields: dict[str, np.ndarray] = {
             name: np.zeros((size, *getattr(self._data[0], name).shape))
             for name in (*_STATE, "ctrl", *derived)
         }

@@ -19,7 +19,7 @@ _WIDTH = {"cinert": 10, "cvel": 6, "cfrc_ext": 6}  # entries per body
 class View(NamedTuple):
     """index into the source vector, and per entry the bound of its absolute value."""
 
-    index: np.ndarray
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple.index
     bound: np.ndarray
 
 

@@ -89,8 +89,9 @@ def partition(name: str) -> Partition:
     """
     if name in PARTITIONS:
         return PARTITIONS[name]
-    kind, agents, each = _PATTERN.fullmatch(name).groups()
-    agents, each = int(agents), int(each)
+    found = _PATTERN.fullmatch(name)
+    assert found is not None  # the name is canonical
+    kind, agents, each = found[1], int(found[2]), int(found[3])
     count = agents * each
     if not 2 <= count <= _MOST_SEGMENTS:
         raise ConfigError(

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import chex
 import gymnasium
+import jax
 import jax.numpy as jnp
 import mujoco
 
@@ -17,9 +17,9 @@ from lorasa_jax.errors import ConfigError
 class PhysState(NamedTuple):
     """One robot's physics: qpos [nq], qvel [nv], and the solver's warm start [nv]."""
 
-    qpos: chex.Array
-    qvel: chex.Array
-    warmstart: chex.Array
+    qpos: jax.Array
+    qvel: jax.Array
+    warmstart: jax.Array
 
 
 class Stepper(Protocol):
@@ -34,13 +34,13 @@ class Stepper(Protocol):
     name: str
 
     def step(
-        self, physics: PhysState, ctrl: chex.Array
-    ) -> tuple[PhysState, dict[str, chex.Array]]: ...
+        self, physics: PhysState, ctrl: jax.Array
+    ) -> tuple[PhysState, dict[str, jax.Array]]: ...
 
-    def forward(self, physics: PhysState) -> dict[str, chex.Array]: ...
+    def forward(self, physics: PhysState) -> dict[str, jax.Array]: ...
 
 
-def at_rest(qpos: chex.Array, qvel: chex.Array) -> PhysState:
+def at_rest(qpos: jax.Array, qvel: jax.Array) -> PhysState:
     """The state a simulation starts from: no warm start."""
     return PhysState(qpos, qvel, jnp.zeros_like(qvel))
 

@@ -1,5 +1,8 @@
 """The C engine's contact of a capsule with a plane, for Warp; imported where Warp is installed."""
 
+# Warp is an extra, and reads the kernel's types in a way of its own.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+
 import warp as wp
 from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
 from mujoco.mjx.third_party.mujoco_warp._src.collision_primitive_core import mat23f, plane_sphere

@@ -63,7 +63,7 @@ class Smac:
         actions = jnp.where(allowed, actions, STOP)
         return self.command(key, state, self.battle.orders(actions), illegal)
 
-    def command(self, key, state, orders: Orders, illegal=0):
+    def command(self, key, state, orders: Orders, illegal: jax.Array | int = 0):
         """One step under orders to the agents, such as scripts give, instead of actions."""
         before = state.battle
         enemies = enemy.attack_move(self.battle, before)

@@ -46,7 +46,9 @@ def frames(scene: Scene) -> Iterator[np.ndarray]:
         PIXELS * round(high - low + 2 * MARGIN)
         for low, high in zip(scene.low, scene.high, strict=True)
     )
-    figure = Figure(figsize=(width / 100, (height + TITLE) / 100), dpi=100, layout="none")
+    size = width / 100, (height + TITLE) / 100
+    # matplotlib's types forget "none".
+    figure = Figure(figsize=size, dpi=100, layout="none")  # pyright: ignore[reportArgumentType]
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, height / (height + TITLE)))
     shades = colours(scene)

@@ -96,7 +96,7 @@ def roster(battle: Map, rules: Rules) -> Roster:
         apart=np.where(same_layer, separation[:, None] + separation, 0.0).astype(np.float32),
         slots=slots,
         widths=widths,
-        healers=tuple(np.flatnonzero(healer)),
+        healers=tuple(np.flatnonzero(healer).tolist()),
         beams=tuple((i, *unit.beam) for i, unit in enumerate(units) if unit.beam),
     )
 
@@ -105,9 +105,11 @@ def _slots(ally, healer):
     """Allies count each team from its first unit on, enemies from its last back, as upstream."""
     count = len(ally)
     teams = (np.flatnonzero(ally), np.flatnonzero(~ally))
-    widths = tuple(
-        max(len(other), len(own) if healer[own].any() else 0) for own, other in (teams, teams[::-1])
-    )
+
+    def width(own, other):
+        return max(len(other), len(own) if healer[own].any() else 0)
+
+    widths = width(*teams), width(*teams[::-1])
     slots = np.tile(np.arange(count)[:, None], (1, max(widths)))
     for i in range(count):
         own, other = teams if ally[i] else teams[::-1]

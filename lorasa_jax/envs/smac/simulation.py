@@ -98,7 +98,8 @@ class Battle(_smax.SMAX):
         zeros, no = jnp.zeros(count), jnp.zeros(count, bool)
 
         def settle(place, _):
-            return ticks.push(self.roster, *place, ~no), None
+            x, y = place
+            return ticks.push(self.roster, x, y, ~no), None
 
         x, y = jnp.concatenate(places).T
         x, y = jax.lax.scan(settle, (x, y), length=rules.settle)[0]
