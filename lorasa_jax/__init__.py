@@ -8,7 +8,7 @@ import jax
 # callback can wait for an argument that its own thread would have to produce.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The Python API, imported when it is first used, so that the package itself stays light.
 _LAZY = {
