@@ -24,6 +24,7 @@ PATIENCE = 90  # seconds for the browser
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.name != "test_library.py")
     _mark_the_rest_of_samples(items)
     if os.environ.get("RUN_SLOW") == "1":
         return
