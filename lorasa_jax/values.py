@@ -40,7 +40,9 @@ def truth(value: Any, key: str) -> bool:
 
 def close(key: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"the keys are {listed(names)}."
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"the keys are {listed(names)}." if names else "there are no keys here."
 
 
 def listed(names: Iterable[str]) -> str:

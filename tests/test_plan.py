@@ -151,6 +151,7 @@ def test_any_number_of_phases(forgotten):
     assert settings.phase_names == ("begin", "middle", "end")
     assert settings.switches == (16, 48) and settings.phase_ends == (2, 6, 10)
     assert load("sharing=three", "switch_at=[8,16]").phase_ends == (1, 2, 10)
+    assert load("sharing=three", "init_from=there@24").switches == (24, 48)
     with pytest.raises(ConfigError, match="must be 2 steps"):
         load("sharing=three", "switch_at=8")
     with pytest.raises(ConfigError, match="must lie between an update after 16"):

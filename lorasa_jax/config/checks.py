@@ -62,8 +62,13 @@ def switch(config, cell: dict, notes: list[str]) -> int | tuple[int, ...] | None
         return None
     _rule(config, notes)
     if config.init_from is not None:
-        return _start(config, value)
-    if value is None:
+        later = value[1:] if isinstance(value, tuple) else None
+        first = _start(config, value[0] if isinstance(value, tuple) else value)
+        if count == 1 and later is None:
+            return first
+        later = _shares(config, phases, cell, notes)[1:] if later is None else later
+        value = (first, *later)
+    elif value is None:
         value = _shares(config, phases, cell, notes)
     steps = value if isinstance(value, tuple) else (value,)
     if len(steps) != count:
