@@ -16,6 +16,7 @@ GAME = [
 ]  # fmt: skip
 
 
+@pytest.mark.full
 def test_every_phase_compiles_once_however_the_run_is_cut(tmp_path, caplog):
     """10 updates in chunks of 1 and 2, two phases, evaluations at six moments."""
     config = configuration.load([*GAME, f"out={tmp_path / 'run'}"])
@@ -31,7 +32,7 @@ def test_every_phase_compiles_once_however_the_run_is_cut(tmp_path, caplog):
 
 
 @pytest.fixture(scope="module")
-def switched():
+def switched(quick_compiler):
     config = configuration.load(GAME)
     teams = phases.build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
@@ -75,6 +76,7 @@ def test_agents_act_the_same_right_after_the_switch(switched):
         jax.tree.map(np.testing.assert_array_equal, weights, own)
 
 
+@pytest.mark.full
 def test_a_vmapped_seed_follows_the_single_one(switched):
     """Other kernels, so other last bits; the same run for all that matters."""
     config = configuration.load([*GAME, "num_seeds=2"])
@@ -93,6 +95,7 @@ def test_a_vmapped_seed_follows_the_single_one(switched):
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
 
 
+@pytest.mark.full
 def test_play_does_not_depend_on_how_training_was_cut(switched):
     config, teams, _, _ = switched
     ends = []

@@ -88,7 +88,7 @@ def _join(parts, ranks):
     )
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @patient
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_time_steps_are_upstreams(name):

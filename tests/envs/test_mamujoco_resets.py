@@ -49,7 +49,7 @@ def noise_of(name, profile):
     return np.delete(noise, np.s_[3:7] if free and profile == "lorasa" else [], axis=1), qvel
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name", ROBOTS)
 def test_noise(name, profile):

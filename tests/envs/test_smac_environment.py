@@ -494,6 +494,7 @@ def test_a_map_of_ones_own():
     assert state.battle.unit_health[0] == 500
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sharing", ["ps", "nps", "ps_lora"])
 def test_trains(sharing):

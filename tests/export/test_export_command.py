@@ -27,7 +27,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, quick_compiler):
     """A finished run of two seeds, PS+LoRA, with checkpoints at steps 8, 16 and 24."""
     from lorasa_jax.run import execute
 
@@ -62,6 +62,7 @@ def refused(main, capsys, *arguments):
     return text
 
 
+@pytest.mark.full
 def test_the_command_says_where_it_wrote(run):
     done = subprocess.run(
         [sys.executable, "-m", "lorasa_jax.export", f"out={run}", "policy=3"],
