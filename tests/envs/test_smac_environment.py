@@ -495,7 +495,6 @@ def test_a_map_of_ones_own():
 
 
 @pytest.mark.full
-@pytest.mark.sample(1)
 @pytest.mark.parametrize("sharing", ["ps", "nps", "ps_lora"])
 def test_trains(sharing):
     """Two updates: everything finite, episodes end, parameters move; adapters in their phase."""
