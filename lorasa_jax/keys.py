@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import close, listed, number, truth, whole
+from lorasa_jax.values import close, listed, number, truth, whole_number
 
 
 class Key(NamedTuple):
@@ -109,7 +109,7 @@ def value_of(kind: type, name: str, value: Any, said: str) -> Any:
 
 def _typed(kind, value, said, key_):
     if kind is int:
-        return whole(value, said, least=-float("inf") if key_.least is None else key_.least)
+        return whole_number(value, said, least=-float("inf") if key_.least is None else key_.least)
     if kind is float:
         return number(value, said)
     if kind is bool:

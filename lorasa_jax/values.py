@@ -7,7 +7,7 @@ from typing import Any
 from lorasa_jax.errors import ConfigError
 
 
-def whole(value: Any, key: str, least: float = 1) -> int:
+def whole_number(value: Any, key: str, least: float = 1) -> int:
     said = value
     if isinstance(value, str):
         try:

@@ -2,7 +2,7 @@
 
 from lorasa_jax import sharing
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 
 def critic_sharing(config) -> None:
@@ -158,7 +158,7 @@ def _start(config, value):
             f"init_from={config.init_from} must be of the form RUN@STEP, a run's folder and the "
             "environment steps of one of its checkpoints."
         )
-    step = whole(step, "the step of init_from")
+    step = whole_number(step, "the step of init_from")
     if value is not None and value != step:
         raise ConfigError(f"switch_at={value} differs from init_from's step {step}; drop it.")
     if step % config.batch or step >= config.total_steps:

@@ -15,7 +15,7 @@ from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.policy.networks import Network
 from lorasa_jax.registry import NoKeys
 from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 SWITCH_RULES = ("threshold", "improving", "plateau")
 GROUPS = {registry.group: registry for registry in (
@@ -26,14 +26,14 @@ GROUPS = {registry.group: registry for registry in (
 def _steps(value: Any, said: str) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{said}={value} must be a list of steps, such as [2000000].")
-    return tuple(sorted({whole(steps, said) for steps in value}))
+    return tuple(sorted({whole_number(steps, said) for steps in value}))
 
 
 def _switch(value: Any, said: str) -> int | tuple[int, ...]:
     """One step, or several in their order."""
     if isinstance(value, list | tuple):
-        return tuple(whole(steps, said) for steps in value)
-    return whole(value, said)
+        return tuple(whole_number(steps, said) for steps in value)
+    return whole_number(value, said)
 
 
 def _modules(value: Any, said: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import grouped, ps
 from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
 from lorasa_jax.sharing.seps import ClusterKeys
-from lorasa_jax.values import listed, number, whole
+from lorasa_jax.values import listed, number, whole_number
 
 
 class LoraSpec(NamedTuple):
@@ -223,7 +223,7 @@ def spec(keys: LoraKeys) -> LoraSpec:
 
 
 def _rank(value, said):
-    return whole(value, said, least=0)
+    return whole_number(value, said, least=0)
 
 
 def _alpha(value, said):

@@ -20,7 +20,7 @@ from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import write_atomically
 from lorasa_jax.training import warning_signs
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -184,7 +184,7 @@ def summarise(
     best = max(means, key=lambda step: means[step])
     began = 0
     if config.init_from is not None:  # what came before was another run's
-        began = whole(config.init_from.rpartition("@")[2], "the step of init_from")
+        began = whole_number(config.init_from.rpartition("@")[2], "the step of init_from")
     steps = (config.total_steps - began) * config.num_seeds
     wins = [row["win_rate"] for row in last if "win_rate" in row]
     return {

@@ -25,7 +25,7 @@ from lorasa_jax.training import clusters, phases
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
 from lorasa_jax.training.reporting import SUMMARY
-from lorasa_jax.values import listed, whole
+from lorasa_jax.values import listed, whole_number
 
 _SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")
 _ANEW = "delete it and give the run's command again, which writes it anew."
@@ -92,7 +92,7 @@ def pretrained(config: Config) -> Checkpoint:
     """
     assert config.init_from is not None  # or there is nothing to ask for
     path, _, step = config.init_from.rpartition("@")
-    found = load(path, whole(step, "the step of init_from"))
+    found = load(path, whole_number(step, "the step of init_from"))
     there, here = found.config, config
     for what, one, other in (
         ("environment", there.env, here.env),
