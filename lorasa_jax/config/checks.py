@@ -1,4 +1,4 @@
-"""What keys of a configuration must be to one another; every refusal is one sentence."""
+"""Checks of a configuration's keys against one another; every refusal is one sentence."""
 
 from lorasa_jax import sharing
 from lorasa_jax.errors import ConfigError
@@ -78,10 +78,10 @@ def switch(config, cell: dict, notes: list[str]) -> int | tuple[int, ...] | None
 
 def _no_second_phase(config):
     for key in ("switch_at", "switch_when", "switch_threshold", "init_from"):
-        given = getattr(config, key)
-        if given is not None:
+        value = getattr(config, key)
+        if value is not None:
             raise ConfigError(
-                f"{key}={given} needs a second phase, which sharing={config.sharing['name']} does "
+                f"{key}={value} needs a second phase, which sharing={config.sharing['name']} does "
                 f"not have; drop {key} or choose ps_lora."
             )
 
@@ -105,11 +105,11 @@ def _shares(config, phases, cell, notes):
     steps = tuple(end * batch for end in ends)
     exact = count == 1 and steps[0] == cell.get("switch_at")
     if not exact or config.total_steps != cell["total_steps"]:
-        told = ", ".join(f"{step:,}" for step in steps)
-        of = ", ".join(f"{share:.1%}" for share in shares)
+        step_list = ", ".join(f"{step:,}" for step in steps)
+        share_list = ", ".join(f"{share:.1%}" for share in shares)
         notes.append(
-            f"switch_at={told}: the share of the run in preset={config.preset} ({of}), on a whole "
-            "update"
+            f"switch_at={step_list}: the share of the run in preset={config.preset} "
+            f"({share_list}), on a whole update"
         )
     return steps
 
