@@ -18,26 +18,26 @@ USAGE = "lorasa PROGRAM KEY=VALUE ...      also: python -m lorasa_jax PROGRAM ..
 
 def main() -> None:
     """Runs a program; without the name of one, arguments are those of `train`."""
-    program, *rest = sys.argv[1:] or ["--help"]
+    program, *arguments = sys.argv[1:] or ["--help"]
     if program in ("--help", "-h"):
-        told = "".join(f"  {name:<9} {what}\n" for name, (_, what) in PROGRAMS.items())
-        print(f"{USAGE}\n{told}\nlorasa PROGRAM --help explains its keys.")
+        lines = "".join(f"  {name:<9} {what}\n" for name, (_, what) in PROGRAMS.items())
+        print(f"{USAGE}\n{lines}\nlorasa PROGRAM --help explains its keys.")
         return
     if program == "--version":
         print(f"lorasa_jax {__version__}")
         return
     if program not in PROGRAMS:
-        program, rest = "train", sys.argv[1:]
+        program, arguments = "train", sys.argv[1:]
     if program == "figure":
-        _figure(rest)
+        _figure(arguments)
         return
-    sys.argv = [f"lorasa {program}", *rest]
+    sys.argv = [f"lorasa {program}", *arguments]
     importlib.import_module(PROGRAMS[program][0]).main()
 
 
-def _figure(rest):
-    """The commands of figures stay in the repository, beside what they have shown."""
-    name = rest[0] if rest else ""
+def _figure(arguments):
+    """Runs a figure's command, which is in the repository beside its results, not installed."""
+    name = arguments[0] if arguments else ""
     if "" not in sys.path:
         sys.path.insert(0, "")
     module = next(
@@ -56,7 +56,7 @@ def _figure(rest):
         sys.exit(2)
     from experiments import command
 
-    sys.argv = [f"lorasa figure {name}", *rest[1:]]
+    sys.argv = [f"lorasa figure {name}", *arguments[1:]]
     command.run(importlib.import_module(module).main)
 
 

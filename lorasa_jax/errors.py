@@ -1,4 +1,4 @@
-"""Mistakes a user can mend, each told in one sentence."""
+"""Errors that a user can correct, each stated in one sentence."""
 
 
 class ConfigError(ValueError):

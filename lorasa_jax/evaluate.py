@@ -149,7 +149,7 @@ def episode(policy: "Policy", seed: int = 0, sampled: bool = False) -> tuple[Any
 
 
 def title(policy: "Policy") -> str:
-    """What stands above a replay."""
+    """The title of a replay."""
     return f"{policy.env_name}, {policy.sharing}, step {policy.step:,}"
 
 
@@ -164,15 +164,15 @@ def render(options: Options, policy: "Policy") -> list[Path]:
     return [video, page]
 
 
-def show(found: dict) -> None:
+def show(results: dict) -> None:
     """Prints the results as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    wins = any("win_rate" in row for row in found["policies"])
+    wins = any("win_rate" in row for row in results["policies"])
     headers = ["policy", "mean", "std", "median", "95 % of the mean", "length"]
     table = Table(*headers, *(["win rate"] if wins else []))
-    for row in found["policies"]:
+    for row in results["policies"]:
         low, high = row["interval"]
         cells = [
             f"seed {row['policy']}", f"{row['mean']:,.1f}", f"{row['std']:,.1f}",
@@ -181,10 +181,11 @@ def show(found: dict) -> None:
         table.add_row(*cells, *([f"{row['win_rate']:.1%}"] if wins else []))
     console = Console(highlight=False)
     console.print(
-        f"{found['env']} at step {found['step']:,}: {found['episodes']} {found['actions']} episodes"
+        f"{results['env']} at step {results['step']:,}: "
+        f"{results['episodes']} {results['actions']} episodes"
     )
     console.print(table)
-    for path in found.get("pictures", ()):
+    for path in results.get("pictures", ()):
         console.print(path, soft_wrap=True)
 
 
@@ -194,14 +195,14 @@ def main(arguments: list[str] | None = None) -> None:
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
     try:
         options = parse(arguments)
-        found = evaluate(options)
+        results = evaluate(options)
     except ConfigError as error:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
         sys.exit(2)
-    show(found)
+    show(results)
     from lorasa_jax.files import write_atomically
 
-    write_atomically(Path(options.out) / "evaluation.json", json.dumps(found, indent=2) + "\n")
+    write_atomically(Path(options.out) / "evaluation.json", json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

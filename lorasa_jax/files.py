@@ -13,8 +13,8 @@ from lorasa_jax.errors import ConfigError
 def replacing(path: Path) -> Iterator[Path]:
     """An empty file beside `path` to write to; it takes the place of `path` if all goes well.
 
-    Readers and crashes see the old file or the new one, nothing between. A link that lies where
-    the file beside is to be is removed, not followed.
+    Readers and crashes see the old file or the new one, nothing between. A link in the
+    place of the new file is removed, not followed.
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -36,7 +36,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which is renamed to `folder` if all went well, and else vanishes.
+    """A folder to write into, which is renamed to `folder` if all went well, and else removed.
 
     Raises:
       ConfigError: `folder` holds something already, or the disk refuses.
@@ -58,12 +58,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _sync(path):
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _occupied(folder):
     try:
         return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-    except OSError:  # what cannot be looked into is not ours to replace
+    except OSError:  # a folder that cannot be read is not replaced
         return True

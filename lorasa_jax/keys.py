@@ -1,7 +1,7 @@
 """Configuration keys: dataclass fields that carry default, range and one line of help.
 
-A key stands beside the thing that has it. What a command line accepts, what it refuses, what
-`--help` and the documentation say of it all follow from its field.
+A key is declared beside the code that uses it. What a command line accepts and refuses, and what
+`--help` and the documentation say, all follow from its field.
 """
 
 import dataclasses
@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import close, listed, number, truth, whole
+from lorasa_jax.values import close, listed, number, truth, whole_number
 
 
 class Key(NamedTuple):
-    """What is said of a key besides its type and default.
+    """What a key has besides its type and default.
 
-    least, most include themselves, above and below do not; choices: the words that it may be.
-    cell: where it is null it comes from the paper's tables or a preset. check(value, key) -> value
-    replaces the conversion by type; accepts says in words what it takes. later: the key came after
-    runs that did what its default says, and is no part of a run's identity while it says that; or
-    so where its section has the key of this name.
+    least and most are inclusive bounds, above and below exclusive ones; choices: the values that
+    are allowed. cell: null takes the value from the paper's tables or a preset.
+    check(value, key) -> value replaces the conversion by type; accepts describes what it takes.
+    later: the key is newer than runs that did what its default says, and is no part of a run's
+    identity while it has its default; a name: only where its section has the key of that name.
     """
 
     help: str
@@ -91,56 +91,56 @@ def convert(kind: type, section: Mapping[str, Any], prefix: str = "") -> Any:
     )
 
 
-def value_of(kind: type, name: str, value: Any, said: str) -> Any:
-    """One key's value, converted and checked; `said` is how messages call the key."""
+def value_of(kind: type, name: str, value: Any, label: str) -> Any:
+    """One key's value, converted and checked; `label` is the key's name in messages."""
     key_ = keys(kind)[name].metadata["key"]
     if value is None and (key_.cell or _optional(kind, name)):
         return None
     if key_.check is not None:
-        return key_.check(value, said)
+        return key_.check(value, label)
     if key_.choices is not None:
         if value not in key_.choices or isinstance(value, bool) != _truths(key_.choices):
-            raise ConfigError(_unknown(said, value, key_.choices))
+            raise ConfigError(_unknown(label, value, key_.choices))
         return value
-    value = _typed(_type(kind, name), value, said, key_)
-    _within(key_, value, said)
+    value = _typed(_type(kind, name), value, label, key_)
+    _within(key_, value, label)
     return value
 
 
-def _typed(kind, value, said, key_):
+def _typed(kind, value, label, key_):
     if kind is int:
-        return whole(value, said, least=-float("inf") if key_.least is None else key_.least)
+        return whole_number(value, label, least=-float("inf") if key_.least is None else key_.least)
     if kind is float:
-        return number(value, said)
+        return number(value, label)
     if kind is bool:
-        return truth(value, said)
+        return truth(value, label)
     if kind is str:
         return str(value)
     return value
 
 
-def _within(key_, value, said):
+def _within(key_, value, label):
     bounds = (
         (key_.least, lambda x: value >= x, "at least"),
         (key_.above, lambda x: value > x, "above"),
         (key_.most, lambda x: value <= x, "at most"),
         (key_.below, lambda x: value < x, "below"),
     )
-    given = [(x, holds, word) for x, holds, word in bounds if x is not None]
-    if not all(holds(x) for x, holds, _ in given):
-        wanted = " and ".join(f"{word} {x:g}" for x, _, word in given)
-        raise ConfigError(f"{said}={value} must be {wanted}.")
+    limits = [(x, holds, word) for x, holds, word in bounds if x is not None]
+    if not all(holds(x) for x, holds, _ in limits):
+        wanted = " and ".join(f"{word} {x:g}" for x, _, word in limits)
+        raise ConfigError(f"{label}={value} must be {wanted}.")
 
 
 def _truths(choices):
     return all(isinstance(choice, bool | None) for choice in choices)
 
 
-def _unknown(said, value, choices):
+def _unknown(label, value, choices):
     accepted = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices if c is not None]
     near = close(str(value), accepted) if isinstance(value, str) else ""
     hint = f"{near} " if near.startswith("did you mean") else ""
-    return f"{said}={value} is not known; {hint}choose one of {listed(accepted)}."
+    return f"{label}={value} is not known; {hint}choose one of {listed(accepted)}."
 
 
 @functools.cache
@@ -154,15 +154,15 @@ def _optional(kind, name):
 
 
 def _type(kind, name):
-    """The type of a key, None left aside."""
+    """The type of a key, without None."""
     hint = _hints(kind)[name]
     if isinstance(hint, types.UnionType):
         hint = next(x for x in hint.__args__ if x is not types.NoneType)
     return typing.get_origin(hint) or hint
 
 
-class Said(NamedTuple):
-    """A key as help and documentation tell it."""
+class Description(NamedTuple):
+    """A key as help and documentation describe it."""
 
     name: str
     default: str
@@ -170,10 +170,12 @@ class Said(NamedTuple):
     help: str
 
 
-def described(kind: type, prefix: str = "") -> list[Said]:
+def described(kind: type, prefix: str = "") -> list[Description]:
     """Every key of a dataclass, in its order."""
     return [
-        Said(prefix + name, _default(field), _accepts(kind, name), field.metadata["key"].help)
+        Description(
+            prefix + name, _default(field), _accepts(kind, name), field.metadata["key"].help
+        )
         for name, field in keys(kind).items()
     ]
 
@@ -196,12 +198,12 @@ def _accepts(kind, name):
     if key_.choices is not None:
         return ", ".join(str(c).lower() for c in key_.choices if c is not None)
     what = {int: "a whole number", float: "a number", bool: "true, false", str: "text"}
-    words = [what.get(_type(kind, name), "a list")]
+    parts = [what.get(_type(kind, name), "a list")]
     for value, word in (
         (key_.least, "from"), (key_.above, "above"), (key_.most, "to"), (key_.below, "below"),
     ):  # fmt: skip
-        words += [f"{word} {value:g}"] if value is not None else []
-    return " ".join(words)
+        parts += [f"{word} {value:g}"] if value is not None else []
+    return " ".join(parts)
 
 
 def parse(kind: type, arguments: list[str], need: str | None = None) -> Any:
@@ -212,7 +214,7 @@ def parse(kind: type, arguments: list[str], need: str | None = None) -> Any:
     Raises:
       ConfigError: with one sentence.
     """
-    given = {}
+    values = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
@@ -221,24 +223,24 @@ def parse(kind: type, arguments: list[str], need: str | None = None) -> Any:
             raise ConfigError(f"unknown key {name}; {close(name, list(keys(kind)))}")
         if _type(kind, name) is bool:
             text = {"true": True, "false": False}.get(text.lower(), text)
-        given[name] = value_of(kind, name, text, name)
-    if need is not None and not given.get(need):
+        values[name] = value_of(kind, name, text, name)
+    if need is not None and not values.get(need):
         raise ConfigError(f"give {need}=..., {keys(kind)[need].metadata['key'].help}.")
-    return kind(**given)
+    return kind(**values)
 
 
-def told(said: list[Said]) -> str:
+def help_lines(descriptions: list[Description]) -> str:
     """Lines of help, a key each: name, default, what it accepts, what it is."""
-    wide = max((len(x.name) for x in said), default=0)
+    wide = max((len(x.name) for x in descriptions), default=0)
     return "".join(
-        f"  {x.name:<{wide}}  {x.help} [{x.accepts}; default {x.default}]\n" for x in said
+        f"  {x.name:<{wide}}  {x.help} [{x.accepts}; default {x.default}]\n" for x in descriptions
     )
 
 
-def table(said: list[Said]) -> str:
+def table(descriptions: list[Description]) -> str:
     """A Markdown table of keys."""
     rows = [("key", "default", "accepts", "what it is"), ("---",) * 4]
-    rows += [(f"`{x.name}`", x.default, x.accepts, x.help) for x in said]
+    rows += [(f"`{x.name}`", x.default, x.accepts, x.help) for x in descriptions]
     cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return "".join("| " + " | ".join(row) + " |\n" for row in cells)
 
@@ -246,5 +248,5 @@ def table(said: list[Said]) -> str:
 def help_and_leave(arguments: list[str], kind: type, usage: str) -> None:
     """Prints a program's keys and leaves with exit code 0, if `--help` is asked for."""
     if {"--help", "-h"} & set(arguments):
-        print(f"{usage}\n\n{told(described(kind))}", end="")
+        print(f"{usage}\n\n{help_lines(described(kind))}", end="")
         sys.exit(0)

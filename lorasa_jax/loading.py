@@ -16,7 +16,7 @@ from lorasa_jax.export.policy import CARD
 from lorasa_jax.export.rebuild import rebuild
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.training import runs
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 
 def load(out: str | Path, step: int | None = None, seed: int | None = None) -> Policy:
@@ -42,7 +42,7 @@ def load_all(out: str | Path, step: int | None = None) -> tuple[Policy, ...]:
 
 def _read(out, step) -> tuple[tuple[int, ...], Callable[[int], Policy]]:
     """The seeds in `out`, and what gives the policy of one of them."""
-    step = None if step is None else whole(step, "step", least=0)
+    step = None if step is None else whole_number(step, "step", least=0)
     if not (Path(out) / CARD).exists():
         run = runs.load(out, step)
         return run.config.seeds, run.policy

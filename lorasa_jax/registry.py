@@ -21,11 +21,12 @@ RESERVED = ("name", "defaults")
 
 
 class Phase(NamedTuple):
-    """One phase of a run: what it is called, and until which share of the run it lasts.
+    """One phase of a run: its name, and the share of the run at which it ends.
 
-    scheme: the way of sharing that this phase alone is, which tells whose numbers of the paper it
-    takes and from whose checkpoints it can be continued. until: the share of the run at whose end
-    the next phase begins, where neither the command line nor the paper says it.
+    scheme: the way of sharing that this phase is by itself; it decides which numbers of the paper
+    the phase takes, and which runs' checkpoints `init_from` accepts for it. until: the share of
+    the run at whose end the next phase begins, where neither the command line nor the paper says
+    it.
     """
 
     name: str = "train"
@@ -87,8 +88,8 @@ class Registry:
         if not self._complete:
             self._rows[row.name] = row
             return
-        mine = row.name in self._rows and not self._rows[row.name].outside
-        if mine or row.name in RESERVED or not row.name.isidentifier():
+        builtin = row.name in self._rows and not self._rows[row.name].outside
+        if builtin or row.name in RESERVED or not row.name.isidentifier():
             raise ConfigError(
                 f"{row.name!r} cannot be the name of your {self.called}; choose another, of "
                 "letters, digits and underscores."
@@ -96,7 +97,7 @@ class Registry:
         self._rows[row.name] = dataclasses.replace(row, outside=True)
 
     def complete(self) -> None:
-        """Says that the package's own rows are all there."""
+        """Ends the package's own rows; rows registered from now on are from outside."""
         self._complete = True
 
     def names(self) -> tuple[str, ...]:
@@ -141,7 +142,7 @@ class Registry:
         return f"{first}choose one of {listed(self._rows)}."
 
     def like(self, name: str) -> Row:
-        """The package's row that one from outside is made after.
+        """The package's row from which one from outside takes phases, keys and numbers.
 
         Raises:
           ConfigError: it is not a row of the package.
@@ -153,21 +154,21 @@ class Registry:
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[None]:
-        """Forgets afterwards what is registered meanwhile."""
-        before = dict(self._rows)
+        """Removes on exit what was registered inside."""
+        saved = dict(self._rows)
         try:
             yield
         finally:
-            self._rows = before
+            self._rows = saved
 
 
 def extended(kind: type, options: Mapping[str, Any] | type | None, called: str, taken=()) -> type:
     """The keys of a row from outside: those of the row that it is like, and its own.
 
-    options: {key: default}, or a dataclass of keys. taken: further names that mean something.
+    options: {key: default}, or a dataclass of keys. taken: further names that are in use.
 
     Raises:
-      ConfigError: a key means something already, or is no plain word.
+      ConfigError: a key's name is in use, or is no plain word.
     """
     if not options:
         return kind
@@ -186,7 +187,7 @@ def extended(kind: type, options: Mapping[str, Any] | type | None, called: str, 
 
 
 def _annotation(value):
-    """The type of a key that has this default: what it converts to, anything where that is open."""
+    """The type that a key with this default converts to; Any where it is no plain value."""
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind
@@ -194,7 +195,7 @@ def _annotation(value):
 
 
 def require_plain(options: Mapping[str, Any] | type | None, prefix: str) -> None:
-    """Refuses defaults that are no numbers, words or truths.
+    """Refuses defaults that are not numbers, strings or booleans.
 
     Raises:
       ConfigError: with the key.

@@ -17,7 +17,7 @@ from lorasa_jax.training.execution import execute
 def main() -> None:
     """Exit code 0: finished, or stopped by a signal and saved; 1: had to stop; 2: refused."""
     arguments = sys.argv[1:]
-    words = [argument for argument in arguments if not argument.startswith("-")]
+    settings = [argument for argument in arguments if not argument.startswith("-")]
     flags = [argument for argument in arguments if argument.startswith("-")]
     try:
         if {"--help", "-h"} & set(flags):
@@ -25,15 +25,15 @@ def main() -> None:
 
             print(help_.text(), end="")
         elif not flags:
-            execute(configuration.load(words))
+            execute(configuration.load(settings))
         elif {"--multirun", "-m"} & set(flags):
             multirun.check_flags(flags)
-            sys.exit(multirun.batch(words))
-        elif "--cfg" in arguments and "job" in words:
-            words.remove("job")
-            print(OmegaConf.to_yaml(configuration.load(words).to_dict()), end="")
+            sys.exit(multirun.batch(settings))
+        elif "--cfg" in arguments and "job" in settings:
+            settings.remove("job")
+            print(OmegaConf.to_yaml(configuration.load(settings).to_dict()), end="")
         else:
-            plugins.load(plugins.named(words))
+            plugins.load(plugins.named(settings))
             overrides.register()
             _hydra()
     except ConfigError as error:
@@ -46,10 +46,10 @@ def main() -> None:
 
 @hydra.main(config_path=None, config_name=overrides.PRIMARY, version_base="1.3")
 def _hydra(raw: DictConfig) -> None:
-    """Hydra's own entry, for what else its flags ask, such as --info or --cfg all."""
+    """Hydra's own entry point, for its other flags, such as --info or --cfg all."""
     try:
-        given = tuple(HydraConfig.get().overrides.task)
-        execute(dataclasses.replace(configuration.resolve(raw, given), overrides=given))
+        arguments = tuple(HydraConfig.get().overrides.task)
+        execute(dataclasses.replace(configuration.resolve(raw, arguments), overrides=arguments))
     except ConfigError as error:
         _leave(error, 2)
 

@@ -7,8 +7,8 @@ from typing import Any
 from lorasa_jax.errors import ConfigError
 
 
-def whole(value: Any, key: str, least: float = 1) -> int:
-    said = value
+def whole_number(value: Any, key: str, least: float = 1) -> int:
+    original = value
     if isinstance(value, str):
         try:
             value = float(value)
@@ -16,7 +16,7 @@ def whole(value: Any, key: str, least: float = 1) -> int:
             value = float("nan")
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     if not ok or value != value or value in (float("inf"), -float("inf")) or int(value) != value:
-        raise ConfigError(f"{key}={said} must be a whole number.")
+        raise ConfigError(f"{key}={original} must be a whole number.")
     if value < least:
         raise ConfigError(f"{key}={int(value)} must be at least {least}.")
     return int(value)
@@ -51,10 +51,10 @@ def listed(names: Iterable[str]) -> str:
 
 def flat(tree: dict, prefix: str = "") -> dict:
     """{`section.key`: value} of nested dictionaries."""
-    found = {}
+    entries = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            found.update(flat(value, f"{prefix}{key}."))
+            entries.update(flat(value, f"{prefix}{key}."))
         else:
-            found[prefix + key] = value
-    return found
+            entries[prefix + key] = value
+    return entries

@@ -3,7 +3,7 @@
 from experiments import cells, training
 from experiments.cells import Cell, Request
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 # The paper's switches as shares of its 12M steps.
 SHARES = {"smac_MMM2": (1 / 12, 3 / 12, 5 / 12, 7 / 12)}
@@ -22,13 +22,13 @@ def by_switch(request: Request, cell: Cell) -> tuple[Cell, ...]:
     given = request.options["switches"]
     if not given:
         return training.switches(request, cell, SHARES.get(cell.env, SHARES_ELSEWHERE))
-    steps = [whole(step, "switches") for step in given.split(",")]
+    steps = [whole_number(step, "switches") for step in given.split(",")]
     return cells.varied(cell, *(f"switch_at={step}" for step in steps))
 
 
 def by_rank(request: Request, cell: Cell) -> tuple[Cell, ...]:
     """`ranks=` of the command line."""
-    ranks = [whole(rank, "ranks") for rank in request.options["ranks"].split(",")]
+    ranks = [whole_number(rank, "ranks") for rank in request.options["ranks"].split(",")]
     return cells.varied(cell, *(f"sharing.rank={rank}" for rank in ranks))
 
 

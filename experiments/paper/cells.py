@@ -21,7 +21,7 @@ from lorasa_jax import sharing
 from lorasa_jax.config import plugins
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.values import close, whole
+from lorasa_jax.values import close, whole_number
 
 SCHEMES = ("ps", "nps", "seps", "mtl", "ps_lora", "seps_lora")
 ALGOS = ("a2po", "mappo")
@@ -81,7 +81,7 @@ def request(
     return Request(
         figure,
         tuple(dict.fromkeys(cells)),
-        whole(given.get("seeds", 5), "seeds"),
+        whole_number(given.get("seeds", 5), "seeds"),
         tuple(f"{key}={value}" for key, value in given.items() if key not in taken),
         {key: given.get(key, value) for key, value in options.items()},
         Path(given.get("runs", "runs")),

@@ -10,7 +10,7 @@ from experiments.cells import Request
 from experiments.learning import Learned
 from lorasa_jax.analysis import curves
 from lorasa_jax.envs.mamujoco.replay.scene import palette
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 RESAMPLES = 2000
 
@@ -183,7 +183,7 @@ def figure_of(
         if shown == "win_rate":
             panel.set_ylim(-0.03, 1.03)
         tables[0].extend(summary_table(here, shown))
-        last = whole(request.options.get("last", 1), "last")
+        last = whole_number(request.options.get("last", 1), "last")
         tables[1].extend(comparison_table(here, shown, last))
     handles = {
         text: handle

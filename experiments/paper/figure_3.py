@@ -28,7 +28,7 @@ from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.training import phases
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 ENVS = ("ant_2x4", "ant_4x2", "ant_8x1", "smac_2s3z", "smac_3s5z", "smac_MMM2")
 CELLS = cells.grid(ENVS, algos=("mappo",))
@@ -126,7 +126,7 @@ def _measured(request, built) -> list[dict]:
 
 def panel(request, built) -> list[dict]:
     """Measures all ways of sharing of one environment and algorithm, in turns."""
-    turns, batch = (whole(request.options[key], key) for key in ("turns", "batch"))
+    turns, batch = (whole_number(request.options[key], key) for key in ("turns", "batch"))
     updates, steps = {}, {}
     for cell, (config, teams) in built.items():
         progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()

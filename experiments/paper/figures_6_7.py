@@ -21,7 +21,7 @@ import numpy as np
 from experiments import cells, command, finished, pictures
 from lorasa_jax.analysis import diversity, observations, policies
 from lorasa_jax.analysis.distances import distances_of
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 MAPS = ("smac_MMM2", "smac_3s5z_vs_3s6z")
 CELLS = cells.grid(MAPS, schemes=("ps_lora",))
@@ -30,7 +30,7 @@ DISTANCES = ("wasserstein", "total_variation", "jensen_shannon")
 
 def main(arguments: list[str]) -> None:
     request = cells.request("figures_6_7", arguments, CELLS, run="", length="120", envs="8")
-    length, envs = (whole(request.options[key], key) for key in ("length", "envs"))
+    length, envs = (whole_number(request.options[key], key) for key in ("length", "envs"))
     subjects = finished.subjects(request, adapted=False)
     if subjects is None:
         return

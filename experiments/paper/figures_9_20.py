@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import ablations, cells, command, finished, pictures
 from lorasa_jax.analysis import activations, weights
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 MAPS = ("smac_3s5z_vs_3s6z", "ant_4x2", "smac_MMM2", "walker2d_3x2")
 CELLS = cells.grid(MAPS, schemes=("ps_lora",))
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     request = cells.request(
         "figures_9_20", arguments, CELLS, run="", length="120", envs="8", switches=""
     )
-    length, envs = (whole(request.options[key], key) for key in ("length", "envs"))
+    length, envs = (whole_number(request.options[key], key) for key in ("length", "envs"))
     subjects = finished.subjects(request, _cells(request), adapted=True)
     if subjects is None:
         return

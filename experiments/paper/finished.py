@@ -14,7 +14,7 @@ from lorasa_jax.analysis.observations import Observations
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
 from lorasa_jax.training import runs
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def subjects(request: Request, cells_=None, *, adapted: bool) -> list[Subject] |
 def _given(text, adapted):
     path, _, step = text.rpartition("@")
     if path and re.fullmatch(r"[\d_.]+(e\d+)?", step):
-        env_steps, keys = whole(step, f"the step of run={text}"), f"at {step}"
+        env_steps, keys = whole_number(step, f"the step of run={text}"), f"at {step}"
         runs.configured(path)
     else:
         path, env_steps, keys = text, None, ""

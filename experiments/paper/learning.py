@@ -11,7 +11,7 @@ from experiments.cells import Cell, Request
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import reporting, runs
-from lorasa_jax.values import flat, listed, whole
+from lorasa_jax.values import flat, listed, whole_number
 
 # What the figures of learning curves take besides the keys of all figures.
 OPTIONS = {"run": "", "last": "5"}
@@ -40,7 +40,7 @@ def of(request: Request) -> list[Learned] | None:
 
     Cells are trained where need be. None where only commands were asked for.
     """
-    whole(request.options["last"], "last")
+    whole_number(request.options["last"], "last")
     if request.options["run"]:
         return given([Path(path) for path in request.options["run"].split(",")])
     trainings = training.ready(request)
@@ -113,7 +113,7 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
     rows = reporting.read_metrics(out)
     if config.init_from is not None:
         path, _, step = config.init_from.rpartition("@")
-        step = whole(step, "the step of init_from")
+        step = whole_number(step, "the step of init_from")
         seeds = dict(zip(runs.configured(path).seeds, config.seeds, strict=True))
         rows = [
             {**row, "seed": seeds[row["seed"]]}

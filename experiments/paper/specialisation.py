@@ -27,7 +27,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.finished import seeing
 from lorasa_jax.learn.play import play
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
 TEAMS = ("own", "exchanged", "uniform", "common", "backbone")
@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> None:
     request = cells.request(
         "specialisation", arguments, CELLS, run="", episodes="100", exchanges="16"
     )
-    episodes, exchanges = (whole(request.options[key], key) for key in ("episodes", "exchanges"))
+    episodes, exchanges = (
+        whole_number(request.options[key], key) for key in ("episodes", "exchanges")
+    )
     subjects = finished.subjects(request, adapted=True)
     if subjects is not None:
         rows = [row for subject in subjects for row in rows_of(subject, episodes, exchanges)]

@@ -25,14 +25,14 @@ def activation_maps(
     counted = observations.active.astype(float)[..., None]
 
     def means(parameters, carry, obs, first):
-        found = activations(team.actor.network, parameters, carry, obs, first)
+        layers = activations(team.actor.network, parameters, carry, obs, first)
         return {
             layer: jnp.sum(jnp.abs(x) * counted, (0, 1, 2)) / counted.sum()
-            for layer, x in found.items()
+            for layer, x in layers.items()
         }
 
-    found = policies.over_agents(means, team, actor_weights, observations, own_ids)
-    return ordered(found)
+    maps = policies.over_agents(means, team, actor_weights, observations, own_ids)
+    return ordered(maps)
 
 
 def activations(
@@ -51,11 +51,11 @@ def activations(
         capture_intermediates=_is_layer,
         mutable=["intermediates"],
     )
-    found = {}
+    layer_outputs = {}
     for name, calls in captured["intermediates"].items():
         out = calls["__call__"][0]
-        found[name] = _passed_on(name, out[1] if isinstance(out, tuple) else out)
-    return found
+        layer_outputs[name] = _passed_on(name, out[1] if isinstance(out, tuple) else out)
+    return layer_outputs
 
 
 def _is_layer(module, method):

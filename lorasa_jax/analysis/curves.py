@@ -1,4 +1,4 @@
-"""Statistics over seeds and tasks that a few runs can bear (Agarwal et al. 2021).
+"""Statistics over seeds and tasks that suit a small number of runs (Agarwal et al. 2021).
 
 Scores are arrays [seed, ...], such as [seed, step], or [task, seed, ...]; what comes after the
 seeds is kept.
@@ -24,7 +24,7 @@ class Summary(NamedTuple):
 def iqm(scores: np.ndarray, axis: int | tuple[int, ...] = 0) -> np.ndarray:
     """The interquartile mean: the mean without the lowest and the highest quarter.
 
-    As many scores are left out at either end as a quarter of them has whole ones.
+    At either end a quarter of the scores is left out, their number rounded down.
     """
     axes = (axis,) if isinstance(axis, int) else axis
     scores = np.moveaxis(np.asarray(scores, float), axes, range(len(axes)))
@@ -50,11 +50,11 @@ def bootstrap(
 
     Every array is [task, seed, ...], with its own number of seeds. Seeds are drawn with
     replacement within every task, tasks never; statistic gets arrays of the same shapes. With few
-    seeds the interval is too short: 3 runs have but 10 different resamples.
+    seeds the interval is too short: 3 runs have only 10 different resamples.
     """
     arrays = [np.asarray(array, float) for array in scores]
-    found = np.stack([statistic(*(_resampled(x, rng) for x in arrays)) for _ in range(resamples)])
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    values = np.stack([statistic(*(_resampled(x, rng) for x in arrays)) for _ in range(resamples)])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 
 

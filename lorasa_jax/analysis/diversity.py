@@ -30,8 +30,8 @@ def distance_matrix(
       ValueError: own_ids where the environment's observations carry no ids.
     """
     outputs = policies.outputs(team, actor_weights, observations, own_ids=own_ids)
-    found = distributions(team.distribution, outputs, observations.legal)
-    return pairwise(distance, found, observations.active)
+    distributions_ = distributions(team.distribution, outputs, observations.legal)
+    return pairwise(distance, distributions_, observations.active)
 
 
 def pairwise(distance: Callable, distributions_, active: jax.Array) -> jax.Array:

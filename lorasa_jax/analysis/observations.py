@@ -41,7 +41,7 @@ def collect(
 
 
 def _zeros(role: Role):
-    """Weights of zeros: a critic is asked along the way, and what agents see is not its matter."""
+    """Weights of zeros: a rollout evaluates a critic too, whose values are not used here."""
     shapes = jax.eval_shape(
         lambda key: parameters(role.network, key, role.features), jax.random.key(0)
     )

@@ -34,8 +34,8 @@ def over_agents(function: Callable, team: Team, actor_weights, observations: Obs
 
     def one(inputs):
         agent, parameters = inputs
-        seen = with_id_of(agent, obs) if own_ids else obs
-        return function(parameters, carry, seen, first)
+        agent_obs = with_id_of(agent, obs) if own_ids else obs
+        return function(parameters, carry, agent_obs, first)
 
     # One after the other: a network's activations on a whole set are large.
     return jax.lax.map(one, (jnp.arange(agents), per_agent(actor_weights, agents)))
@@ -70,10 +70,11 @@ def with_id_of(agent: jax.Array, obs: jax.Array) -> jax.Array:
     right for standardised observations too.
     """
     observers = jnp.arange(obs.shape[-2])
-    others = obs.shape[-1] - len(observers)
-    own = observers[:, None]
-    source = jnp.where(observers == own, agent, jnp.where(observers == agent, own, observers))
+    id_start = obs.shape[-1] - len(observers)
+    observer = observers[:, None]
+    swapped = jnp.where(observers == agent, observer, observers)
+    source = jnp.where(observers == observer, agent, swapped)
     ids = jnp.take_along_axis(
-        obs[..., others:], source.reshape((1,) * (obs.ndim - 2) + source.shape), axis=-1
+        obs[..., id_start:], source.reshape((1,) * (obs.ndim - 2) + source.shape), axis=-1
     )
-    return jnp.concatenate([obs[..., :others], ids], axis=-1)
+    return jnp.concatenate([obs[..., :id_start], ids], axis=-1)

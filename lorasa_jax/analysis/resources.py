@@ -126,11 +126,11 @@ def median_seconds(functions: dict[str, Callable], repeats: int = 9) -> dict[str
 
 
 def peak_bytes() -> dict[str, int]:
-    """The most memory that this process has held so far: `host`, and `device` where it is told."""
+    """The most memory that this process has held so far: `host`, and `device` if reported."""
     import resource
 
-    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     device = jax.local_devices()[0].memory_stats()
     if device and "peak_bytes_in_use" in device:
-        found["device"] = int(device["peak_bytes_in_use"])
-    return found
+        peaks["device"] = int(device["peak_bytes_in_use"])
+    return peaks

@@ -41,11 +41,11 @@ def curve(values: np.ndarray, thresholds: np.ndarray | None = None) -> Curve:
     """
     sizes = np.sort(np.abs(np.asarray(values, float)).ravel())
     if thresholds is None:
-        at = np.linspace(sizes[0], sizes[-1], THRESHOLDS)
+        points = np.linspace(sizes[0], sizes[-1], THRESHOLDS)
     else:
-        at = np.asarray(thresholds)
-    below = np.searchsorted(sizes, at, side="left")
-    return Curve(at, 100.0 * (1.0 - below / sizes.size))
+        points = np.asarray(thresholds)
+    below = np.searchsorted(sizes, points, side="left")
+    return Curve(points, 100.0 * (1.0 - below / sizes.size))
 
 
 def sparsity(scheme: Scheme, banks: dict, thresholds: np.ndarray | None = None) -> Sparsity:

@@ -43,15 +43,15 @@ def play_assignments(
 
 def replacements(agents: int) -> np.ndarray:
     """[agent i, agent j, agent]: i acts with j's weights, all others with their own."""
-    own = np.arange(agents)
-    return np.where(own == own[:, None, None], own[None, :, None], own)
+    ids = np.arange(agents)
+    return np.where(ids == ids[:, None, None], ids[None, :, None], ids)
 
 
 def exchanges(agents: int) -> np.ndarray:
     """[agent i, agent j, agent]: i and j act with each other's weights."""
-    own = np.arange(agents)
-    i, j = own[:, None, None], own[None, :, None]
-    return np.where(own == i, j, np.where(own == j, i, own))
+    ids = np.arange(agents)
+    i, j = ids[:, None, None], ids[None, :, None]
+    return np.where(ids == i, j, np.where(ids == j, i, ids))
 
 
 def derangements(agents: int, count: int, seed: int = 0) -> np.ndarray:
@@ -63,19 +63,19 @@ def derangements(agents: int, count: int, seed: int = 0) -> np.ndarray:
     if agents < 2 or count < 1:
         raise ValueError(f"{count} exchanges of {agents} agents cannot be drawn.")
     count = min(count, _number_of_derangements(agents))
-    generator, own, found = np.random.default_rng(seed), np.arange(agents), {}
-    while len(found) < count:
+    generator, ids, draws = np.random.default_rng(seed), np.arange(agents), {}
+    while len(draws) < count:
         drawn = generator.permutation(agents)
-        if (drawn != own).all():
-            found[tuple(drawn)] = drawn
-    return np.stack(list(found.values()))
+        if (drawn != ids).all():
+            draws[tuple(drawn)] = drawn
+    return np.stack(list(draws.values()))
 
 
 def _number_of_derangements(agents):
-    before, now = 1, 0  # of no agent, of one
+    previous, current = 1, 0  # of no agent, of one
     for n in range(2, agents + 1):
-        before, now = now, (n - 1) * (now + before)
-    return now
+        previous, current = current, (n - 1) * (current + previous)
+    return current
 
 
 def uniform(agents: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def spread(tree: Tree) -> Matrices:
 
 
 def ordered(values: dict[str, Any]) -> dict[str, Any]:
-    """By layer, in the network's order, which is in layers' names; compiled code sorts names.
+    """By layer, in the network's order: by the number in its name (compiled code sorts by name).
 
     What has no number, such as a free vector, comes last.
     """
@@ -105,7 +105,7 @@ def deltas(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
 def common(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
     """Every agent's network with the mean of all agents' deltas instead of its own, [agent, ...].
 
-    What adapters have learned alike stays, what they have learned apart goes.
+    What adapters have learned in common stays, what differs between them is removed.
 
     Raises:
       ValueError: the scheme has no bank of whole networks.

@@ -1,8 +1,8 @@
-"""What keys of a configuration must be to one another; every refusal is one sentence."""
+"""Checks of a configuration's keys against one another; every refusal is one sentence."""
 
 from lorasa_jax import sharing
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 
 def critic_sharing(config) -> None:
@@ -83,10 +83,10 @@ def switch(config, cell: dict, notes: list[str]) -> int | tuple[int, ...] | None
 
 def _no_second_phase(config):
     for key in ("switch_at", "switch_when", "switch_threshold", "init_from"):
-        given = getattr(config, key)
-        if given is not None:
+        value = getattr(config, key)
+        if value is not None:
             raise ConfigError(
-                f"{key}={given} needs a second phase, which sharing={config.sharing['name']} does "
+                f"{key}={value} needs a second phase, which sharing={config.sharing['name']} does "
                 f"not have; drop {key} or choose ps_lora."
             )
 
@@ -110,11 +110,11 @@ def _shares(config, phases, cell, notes):
     steps = tuple(end * batch for end in ends)
     exact = count == 1 and steps[0] == cell.get("switch_at")
     if not exact or config.total_steps != cell["total_steps"]:
-        told = ", ".join(f"{step:,}" for step in steps)
-        of = ", ".join(f"{share:.1%}" for share in shares)
+        step_list = ", ".join(f"{step:,}" for step in steps)
+        share_list = ", ".join(f"{share:.1%}" for share in shares)
         notes.append(
-            f"switch_at={told}: the share of the run in preset={config.preset} ({of}), on a whole "
-            "update"
+            f"switch_at={step_list}: the share of the run in preset={config.preset} "
+            f"({share_list}), on a whole update"
         )
     return steps
 
@@ -163,7 +163,7 @@ def _start(config, value):
             f"init_from={config.init_from} must be of the form RUN@STEP, a run's folder and the "
             "environment steps of one of its checkpoints."
         )
-    step = whole(step, "the step of init_from")
+    step = whole_number(step, "the step of init_from")
     if value is not None and value != step:
         raise ConfigError(f"switch_at={value} differs from init_from's step {step}; drop it.")
     if step % config.batch or step >= config.total_steps:

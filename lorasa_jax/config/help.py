@@ -21,7 +21,7 @@ _FAMILIES = {
 }  # fmt: skip
 
 
-def sections() -> Iterator[tuple[str, list[keys.Said]]]:
+def sections() -> Iterator[tuple[str, list[keys.Description]]]:
     """(title, keys) of every part of a configuration; what rows have in common comes once."""
     yield "The run", [*_choices(), *keys.described(RunKeys)]
     yield "Networks", keys.described(Network, "network.")
@@ -32,9 +32,9 @@ def sections() -> Iterator[tuple[str, list[keys.Said]]]:
     yield (
         "The first of several phases",
         [
-            said._replace(default="algo's where given, else the tables'")
-            for said in keys.described(Pretrain, "pretrain.")
-            if said.name.removeprefix("pretrain.") in PRETRAIN
+            description._replace(default="algo's where given, else the tables'")
+            for description in keys.described(Pretrain, "pretrain.")
+            if description.name.removeprefix("pretrain.") in PRETRAIN
         ],
     )
     for row in GROUPS["sharing"].rows():
@@ -51,8 +51,8 @@ def _choices():
     for group, registry in GROUPS.items():
         names = registry.names()
         shown = ", ".join(names) if len(names) < 12 else f"one of {len(names)}, see the docs"
-        yield keys.Said(group, _default(group), shown, f"the {registry.called}")
-    yield keys.Said("logger", _default("logger"), ", ".join(LOGGERS), "who is told")
+        yield keys.Description(group, _default(group), shown, f"the {registry.called}")
+    yield keys.Description("logger", _default("logger"), ", ".join(LOGGERS), "where metrics go")
 
 
 def _default(group):
@@ -61,15 +61,16 @@ def _default(group):
     return DEFAULTS[group]
 
 
-def _row(group: str, row: Row, seen) -> Iterator[tuple[str, list[keys.Said]]]:
-    said = [x for x in keys.described(row.keys, f"{group}.") if x.name.split(".")[1] not in seen]
-    if said:
-        yield f"{group}={row.name}", said
+def _row(group: str, row: Row, seen) -> Iterator[tuple[str, list[keys.Description]]]:
+    described = keys.described(row.keys, f"{group}.")
+    descriptions = [x for x in described if x.name.split(".")[1] not in seen]
+    if descriptions:
+        yield f"{group}={row.name}", descriptions
 
 
 def text() -> str:
     """The help of `python -m lorasa_jax.run`."""
-    return USAGE + "".join(f"\n{title}\n{keys.told(said)}" for title, said in sections())
+    return USAGE + "".join(f"\n{title}\n{keys.help_lines(rows)}" for title, rows in sections())
 
 
 def markdown() -> str:
@@ -78,7 +79,7 @@ def markdown() -> str:
         "# Keys\n\nEvery key of `python -m lorasa_jax.run`, with its default and what it accepts. "
         "This page is made from the code by `python -m lorasa_jax.config.help > docs/keys.md`.\n"
     )
-    return head + "".join(f"\n## {title}\n\n{keys.table(said)}" for title, said in sections())
+    return head + "".join(f"\n## {title}\n\n{keys.table(rows)}" for title, rows in sections())
 
 
 if __name__ == "__main__":

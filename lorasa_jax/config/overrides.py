@@ -1,4 +1,4 @@
-"""Hydra's side of the command line: its groups, made from keys, and its complaints in our words."""
+"""Hydra's part of the command line: its groups, made from keys, and its errors as sentences."""
 
 import re
 
@@ -34,7 +34,7 @@ def _primary():
         **keys.defaults(RunKeys),
         "pretrain": dict.fromkeys(PRETRAIN),
         "network": keys.defaults(Network),
-        # Runs have folders of their own; what Hydra leaves of a batch is out of their way.
+        # Runs have folders of their own; Hydra's files about a batch go elsewhere.
         "hydra": {
             "run": {"dir": "."},
             "output_subdir": None,
@@ -47,7 +47,7 @@ def spelled(override: str) -> str:
     """A choice of a group as Hydra knows it, other overrides as they are.
 
     Raises:
-      ConfigError: the choice is unknown, in our words before Hydra's.
+      ConfigError: the choice is unknown.
     """
     group, _, choice = override.lstrip("+~").partition("=")
     if group not in (*GROUPS, "logger"):
@@ -62,7 +62,7 @@ def spelled(override: str) -> str:
 
 
 def sentence(error: HydraException, overrides: list[str]) -> str:
-    """Hydra's complaint about some overrides in one sentence."""
+    """Hydra's error about some overrides, in one sentence."""
     text = " ".join(str(error).split())
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Key '([^']+)' is not in struct", text
@@ -85,11 +85,11 @@ def sentence(error: HydraException, overrides: list[str]) -> str:
 
 def every_key() -> list[str]:
     """Every key that some configuration has."""
-    found = {*keys.keys(RunKeys), *GROUPS, "logger"}
-    found |= {f"pretrain.{name}" for name in PRETRAIN}
-    found |= {f"network.{name}" for name in keys.keys(Network)}
-    found |= {f"env.{name}" for name in keys.keys(envs.Keys)}
-    found |= {f"logger.{name}" for kind in LOGGERS.values() for name in keys.keys(kind)}
+    names = {*keys.keys(RunKeys), *GROUPS, "logger"}
+    names |= {f"pretrain.{name}" for name in PRETRAIN}
+    names |= {f"network.{name}" for name in keys.keys(Network)}
+    names |= {f"env.{name}" for name in keys.keys(envs.Keys)}
+    names |= {f"logger.{name}" for kind in LOGGERS.values() for name in keys.keys(kind)}
     for group, registry in GROUPS.items():
-        found |= {f"{group}.{name}" for row in registry.rows() for name in row.defaults}
-    return sorted(found)
+        names |= {f"{group}.{name}" for row in registry.rows() for name in row.defaults}
+    return sorted(names)

@@ -68,7 +68,7 @@ TABLES_1_2 = {
 # Table 3, and what the authors' code sets where the paper is silent.
 GLOBAL = {"gamma": 0.99, "chunk_length": 10, "max_grad_norm": 10.0, "hidden": 64}
 
-# Not in the paper: environments without a cell take these, so that they train as they are.
+# Not in the paper: environments without a cell take these, so that they train without further keys.
 _RELATIVES = {name.split("_")[0]: name for name in _NAMES if not name.startswith("smac_")}
 _ELSEWHERE = {"num_envs": 25, "gae_lambda": 0.95, "batch": 4000, "eval_episodes": 10}
 
@@ -77,9 +77,9 @@ def _relative(env: str) -> str | None:
     """The paper's task whose numbers an environment takes, if any is close."""
     if env in TASKS:
         return env
-    family, _, rest = env.partition("_")
+    family, _, map_name = env.partition("_")
     if family in ("smac", "smax"):
-        return f"smac_{rest}" if f"smac_{rest}" in TASKS else "smac_3s5z"
+        return f"smac_{map_name}" if f"smac_{map_name}" in TASKS else "smac_3s5z"
     return _RELATIVES.get(family)
 
 
@@ -103,7 +103,7 @@ def cell(env: str, algo: str, sharing: str) -> dict:
     else:
         table = TABLE_8 if lora else TABLE_7 if sharing == "ps" else TABLE_6
     numbers = table[row]
-    found = {
+    values = {
         "num_envs": task["num_envs"],
         "rollout_length": task["batch"] // task["num_envs"],
         "gae_lambda": task["gae_lambda"],
@@ -118,13 +118,13 @@ def cell(env: str, algo: str, sharing: str) -> dict:
     }
     if sequential:
         on_maps = env.startswith(("smac_", "smax_"))
-        found |= {"loop": "epoch" if on_maps else "agent", "two_stage": not on_maps}
+        values |= {"loop": "epoch" if on_maps else "agent", "two_stage": not on_maps}
     if lora:
         if (algo, sharing, row) not in TABLES_1_2 and env == row:
             raise ConfigError(
                 f"sharing={sharing} has no cell for env={env}: two agents cannot be clustered; "
                 "choose ps_lora."
             )
-        found.update(TABLES_1_2.get((algo, sharing, row), TABLES_1_2[algo, sharing, "ant_4x2"]))
-        found["alpha"] = float(found["rank"])
-    return found
+        values.update(TABLES_1_2.get((algo, sharing, row), TABLES_1_2[algo, sharing, "ant_4x2"]))
+        values["alpha"] = float(values["rank"])
+    return values

@@ -14,17 +14,18 @@ from hydra.errors import HydraException
 from lorasa_jax.errors import ConfigError
 
 
-def named(words: list[str]) -> list[str]:
-    """The modules that `plugins=[...]` among a command line's words names."""
-    given = [word.lstrip("+") for word in words if word.lstrip("+").startswith("plugins=")]
-    if not given:
+def named(arguments: list[str]) -> list[str]:
+    """The modules that `plugins=[...]` among a command line's arguments names."""
+    overrides = [argument.lstrip("+") for argument in arguments]
+    assignments = [override for override in overrides if override.startswith("plugins=")]
+    if not assignments:
         return []
     try:
-        value = OverridesParser.create().parse_override(given[-1]).value()
+        value = OverridesParser.create().parse_override(assignments[-1]).value()
     except HydraException:
         value = None
     if not isinstance(value, list):
-        raise _refused(given[-1].partition("=")[2])
+        raise _refused(assignments[-1].partition("=")[2])
     return value
 
 
@@ -39,9 +40,10 @@ def load(modules: list[str]) -> None:
         for module in modules
     ):
         raise _refused(modules)
-    here = os.getcwd()
-    if modules and not {"", here} & set(sys.path):  # as of `python -m`, not of installed commands
-        sys.path.append(here)
+    working_directory = os.getcwd()
+    # `python -m` puts the current folder on the path, an installed command does not.
+    if modules and not {"", working_directory} & set(sys.path):
+        sys.path.append(working_directory)
     for module in modules:
         try:
             importlib.import_module(module)
@@ -56,9 +58,9 @@ def load(modules: list[str]) -> None:
             raise _failed(module, error) from error
 
 
-def _refused(given):
+def _refused(value):
     return ConfigError(
-        f"plugins={given} must be a list of modules' names, such as plugins=[my_env]."
+        f"plugins={value} must be a list of modules' names, such as plugins=[my_env]."
     )
 
 

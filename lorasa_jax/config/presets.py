@@ -136,15 +136,15 @@ def rows(preset: str, env: str, algo: str) -> tuple[Row, ...]:
     Raises:
       ConfigError: the preset has nothing to say of this environment.
     """
-    found = tuple(
+    matches = tuple(
         row for row in TABLES[preset] if fnmatchcase(env, row.env) and fnmatchcase(algo, row.algo)
     )
-    if preset != "paper" and not any(row.env != "*" for row in found):
+    if preset != "paper" and not any(row.env != "*" for row in matches):
         raise ConfigError(
             f"preset={preset} has no numbers for env={env}; choose preset=paper and give keys, or "
             "an environment of multi-agent MuJoCo or StarCraft's maps."
         )
-    return found
+    return matches
 
 
 def numbers(preset: str, env: str, algo: str) -> dict[str, Any]:

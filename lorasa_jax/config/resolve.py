@@ -31,51 +31,51 @@ from lorasa_jax.learn import algorithms
 SECTIONS = ("env", "algo", "pretrain", "sharing", "network", "logger")
 
 
-def load(given: list[str], *, batch: bool = False) -> Config:
-    """The Config of `key=value` overrides, as on the command line; of a job of a batch, if so.
+def load(arguments: list[str], *, batch: bool = False) -> Config:
+    """The Config of `key=value` overrides, as on the command line; batch: of a job of a batch.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
-    plugins.load(plugins.named(given))
-    spelled = [overrides.spelled(override) for override in given]
+    plugins.load(plugins.named(arguments))
+    spelled = [overrides.spelled(override) for override in arguments]
     overrides.register(*(o.partition("=")[2] for o in spelled if o.startswith("env=")))
     try:
         with initialize(config_path=None, version_base="1.3"):
             raw = compose(overrides.PRIMARY, overrides=spelled)
     except HydraException as error:
         raise ConfigError(overrides.sentence(error, spelled)) from error
-    config = resolve(raw, tuple(given), batch=batch)
-    return dataclasses.replace(config, overrides=tuple(given))
+    config = resolve(raw, tuple(arguments), batch=batch)
+    return dataclasses.replace(config, overrides=tuple(arguments))
 
 
 def resolve(
-    raw: DictConfig, given: tuple[str, ...] | None = None, *, batch: bool = False
+    raw: DictConfig, arguments: tuple[str, ...] | None = None, *, batch: bool = False
 ) -> Config:
-    """Fills what is null from preset and paper, converts every value, and checks the whole.
+    """Fills null values from preset and paper, converts every value, and checks them together.
 
-    given: the overrides of the command line, whose keys win over the preset; None: this is a run's
-    own configuration, in which all is decided. batch: this is a job of several; `out` is where
-    their folders are.
+    arguments: the overrides of the command line, whose keys win over the preset; None: `raw` is a
+    run's saved configuration, in which all is decided. batch: this is a job of several; `out` is
+    the folder that holds theirs.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
-      KeyError: a run's own configuration lacks a key.
+      KeyError: a run's saved configuration lacks a key.
     """
     tree = cast(dict[str, Any], OmegaConf.to_container(raw, resolve=True))
     plugins.load(tree.setdefault("plugins", []))
     notes: list[str] = []
-    env, algo, way = (
+    env, algo, sharing_row = (
         registry.row(tree[registry.group]["name"])
         for registry in (envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY)
     )
-    cell = paper.cell(env.name, algo.cell, way.cell)
-    if given is None:
+    cell = paper.cell(env.name, algo.cell, sharing_row.cell)
+    if arguments is None:
         _require_all(tree)
     else:
-        _preset(tree, cell, env.name, algo.cell, given, notes)
+        _preset(tree, cell, env.name, algo.cell, arguments, notes)
     run = {name: value for name, value in tree.items() if name not in SECTIONS}
-    kinds = {"algo": algo.keys, "sharing": way.keys, "network": Network}
+    kinds = {"algo": algo.keys, "sharing": sharing_row.keys, "network": Network}
     values = {name: _filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()}
     network = keys.convert(Network, values["network"], "network.")
     run_keys = keys.convert(RunKeys, _filled(run, RunKeys, cell))
@@ -83,8 +83,8 @@ def resolve(
         **{**_fields(run_keys), "out": run_keys.out or ""},
         env=_environment(tree["env"], env.name),
         algo=dataclasses.replace(keys.convert(algo.keys, values["algo"], "algo."), name=algo.name),
-        pretrain=_pretrain(tree, way, values["algo"], algo.cell),
-        sharing={"name": way.name, **_sharing(way, values["sharing"], network)},
+        pretrain=_pretrain(tree, sharing_row, values["algo"], algo.cell),
+        sharing={"name": sharing_row.name, **_sharing(sharing_row, values["sharing"], network)},
         network=network,
         logger=_logger(tree["logger"]),
     )
@@ -99,14 +99,14 @@ def resolve(
 
 
 def _require_all(tree):
-    """A run's own configuration has every key, but for those that came later or change nothing."""
+    """Raises KeyError where a run's saved configuration lacks a required key."""
     for section, kind in sections(tree).items():
         registry = GROUPS.get(section)
         outside = registry is not None and registry.row(tree[section]["name"]).outside
-        within = tree[section] if section else tree
+        values = tree[section] if section else tree
         for name, field in keys.keys(kind).items():
             optional = field.metadata["key"].later or (not section and name in INDIFFERENT)
-            if name not in within and not optional and not outside:
+            if name not in values and not optional and not outside:
                 raise KeyError(name)
 
 
@@ -119,15 +119,15 @@ def _without_name(section):
 
 
 def _filled(section, kind, cell):
-    """A section with the cell's numbers where they are left to it."""
+    """A section whose null keys have the cell's numbers."""
     fields = keys.keys(kind)
 
-    def left(name):
+    def from_cell(name):
         return name in cell and name in fields and fields[name].metadata["key"].cell
 
-    missing = {name: None for name in fields if left(name) and name not in section}
+    missing = {name: None for name in fields if from_cell(name) and name not in section}
     return {
-        name: cell[name] if value is None and left(name) else value
+        name: cell[name] if value is None and from_cell(name) else value
         for name, value in {**section, **missing}.items()
     }
 
@@ -141,9 +141,9 @@ def _environment(section, name):
     return {"name": name, **{key: keys.plain(x) for key, x in _fields(values).items()}}
 
 
-def _sharing(way, section, network):
-    """The keys of a way of sharing, what is open completed for the network."""
-    values = keys.convert(way.keys, section, "sharing.")
+def _sharing(sharing_row, section, network):
+    """The keys of a way of sharing, null ones completed for the network."""
+    values = keys.convert(sharing_row.keys, section, "sharing.")
     if hasattr(values, "complete"):
         values = values.complete(network)
     return _fields(values)
@@ -157,38 +157,39 @@ def _logger(section):
     return {"name": name, **_fields(values)}
 
 
-def _preset(tree, cell, env, algo, given, notes):
-    """Sets the preset's keys in place, but for those that are given on the command line."""
+def _preset(tree, cell, env, algo, arguments, notes):
+    """Sets the preset's keys in place, except those that the command line gives."""
     preset = keys.value_of(RunKeys, "preset", tree.setdefault("preset", "paper"), "preset")
     numbers = presets.numbers(preset, env, algo)
-    said = {override.lstrip("+").partition("=")[0] for override in given}
+    explicit_keys = {override.lstrip("+").partition("=")[0] for override in arguments}
     shares = ("total_steps", "switch_at")  # which follow a run's length, as the paper's do
     cell.update({name: numbers[name] for name in shares if name in numbers})
     for name, value in numbers.items():
         section, last = place(tree, name)
-        if name not in said and name not in shares:
+        if name not in explicit_keys and name not in shares:
             section[last] = value
     for source in dict.fromkeys(row.source for row in presets.rows(preset, env, algo)):
         notes.append(f"preset={preset}: {source}")
 
 
-def _pretrain(tree, way, algo, algo_cell):
-    """The first phase's own numbers: as given, or given for the algorithm, or the paper's."""
-    given = tree.get("pretrain") or {}
-    if len(way.phases) == 1:
-        for name, value in given.items():
+def _pretrain(tree, sharing_row, algo, algo_cell):
+    """The first phase's numbers: its own keys, else the algorithm's if set, else the paper's."""
+    pretrain = tree.get("pretrain") or {}
+    if len(sharing_row.phases) == 1:
+        for name, value in pretrain.items():
             if value is not None:
                 raise ConfigError(
-                    f"pretrain.{name}={value} needs a second phase, which sharing={way.name} does "
-                    "not have; drop it or choose ps_lora."
+                    f"pretrain.{name}={value} needs a second phase, which "
+                    f"sharing={sharing_row.name} does not have; drop it or choose ps_lora."
                 )
         return None
-    said = tree["algo"]
-    cell = paper.cell(tree["env"]["name"], algo_cell, way.phases[0].scheme or way.cell)
-    filled = dict(given)
+    algo_section = tree["algo"]
+    sharing_cell = sharing_row.phases[0].scheme or sharing_row.cell
+    cell = paper.cell(tree["env"]["name"], algo_cell, sharing_cell)
+    filled = dict(pretrain)
     for name in PRETRAIN:
         if filled.get(name) is None:
-            filled[name] = cell[name] if said.get(name) is None else algo[name]
+            filled[name] = cell[name] if algo_section.get(name) is None else algo[name]
     return keys.convert(Pretrain, filled, "pretrain.")
 
 

@@ -15,7 +15,7 @@ from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.policy.networks import Network
 from lorasa_jax.registry import NoKeys
 from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 SWITCH_RULES = ("threshold", "improving", "plateau")
 GROUPS = {registry.group: registry for registry in (
@@ -23,20 +23,20 @@ GROUPS = {registry.group: registry for registry in (
 )}  # fmt: skip
 
 
-def _steps(value: Any, said: str) -> tuple[int, ...]:
+def _steps(value: Any, label: str) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{said}={value} must be a list of steps, such as [2000000].")
-    return tuple(sorted({whole(steps, said) for steps in value}))
+        raise ConfigError(f"{label}={value} must be a list of steps, such as [2000000].")
+    return tuple(sorted({whole_number(steps, label) for steps in value}))
 
 
-def _switch(value: Any, said: str) -> int | tuple[int, ...]:
+def _switch(value: Any, label: str) -> int | tuple[int, ...]:
     """One step, or several in their order."""
     if isinstance(value, list | tuple):
-        return tuple(whole(steps, said) for steps in value)
-    return whole(value, said)
+        return tuple(whole_number(steps, label) for steps in value)
+    return whole_number(value, label)
 
 
-def _modules(value: Any, said: str) -> tuple[str, ...]:
+def _modules(value: Any, label: str) -> tuple[str, ...]:
     return tuple(value)  # config.plugins has checked and imported them
 
 
@@ -107,7 +107,7 @@ class WandbKeys:
 
 LOGGERS: dict[str, type] = {"local": NoKeys, "wandb": WandbKeys}
 
-# What the paper's tables set apart for the first of several phases (Tables 6 and 7).
+# Keys that the paper's tables list separately for the first of several phases (Tables 6 and 7).
 PRETRAIN = ("epochs", "clip", "actor_lr", "critic_lr", "entropy_coef")
 Pretrain = dataclasses.make_dataclass(
     "Pretrain",
@@ -185,16 +185,16 @@ class Config(RunKeys):
     def to_dict(self) -> dict[str, Any]:
         """The configuration as YAML has it."""
         algo = {"name": self.algo.name, **_values(self.algo)}
-        own = {name: keys.plain(getattr(self, name)) for name in keys.keys(RunKeys)}
+        run_values = {name: keys.plain(getattr(self, name)) for name in keys.keys(RunKeys)}
         return {
             "env": dict(self.env),
             "algo": algo,
             "pretrain": None if self.pretrain is None else _values(self.pretrain),
             "sharing": dict(self.sharing),
-            "critic_sharing": own.pop("critic_sharing"),
+            "critic_sharing": run_values.pop("critic_sharing"),
             "network": _values(self.network),
             "logger": dict(self.logger),
-            **own,
+            **run_values,
         }
 
     def decisive(self) -> dict[str, Any]:
@@ -206,8 +206,8 @@ def _values(section):
     return {name: keys.plain(getattr(section, name)) for name in keys.keys(type(section))}
 
 
-# Keys that change no result: where a run lies, who is told, how often it pauses, what is imported
-# first, what was to fill in the keys that are all there.
+# Keys that change no result: the run's folder, its logger, how often it pauses or saves, what is
+# imported, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
     "preset",
@@ -230,21 +230,21 @@ def sections(tree: dict[str, Any]) -> dict[str, type]:
 
 
 def decisive_part(tree: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that change no result, and later ones left as before."""
-    kept = {name: x for name, x in tree.items() if name not in INDIFFERENT}
+    """A configuration without keys that change no result, and without `later` ones at defaults."""
+    decisive = {name: x for name, x in tree.items() if name not in INDIFFERENT}
     for section, kind in sections(tree).items():
-        within = kept if not section else dict(kept.get(section) or {})
+        values = decisive if not section else dict(decisive.get(section) or {})
         for name, field in keys.keys(kind).items():
             later = field.metadata["key"].later
-            came = later is True or later in within
-            if came and name in within and within[name] == keys.plain(keys.default(field)):
-                del within[name]
+            is_later = later is True or later in values
+            if is_later and name in values and values[name] == keys.plain(keys.default(field)):
+                del values[name]
         if section:
-            kept[section] = within
-    algo, first = kept["algo"], kept.get("pretrain") or {}
-    if algo.get("others_clip", 0) is None and first.get("clip", algo["clip"]) == algo["clip"]:
-        algo["others_clip"] = algo["clip"] / 2  # as runs said it that could not say `half of clip`
-    return kept
+            decisive[section] = values
+    algo, pretrain = decisive["algo"], decisive.get("pretrain") or {}
+    if algo.get("others_clip", 0) is None and pretrain.get("clip", algo["clip"]) == algo["clip"]:
+        algo["others_clip"] = algo["clip"] / 2  # as older runs stored it, before null meant half
+    return decisive
 
 
 def place(tree, name):

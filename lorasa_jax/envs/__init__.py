@@ -52,14 +52,16 @@ def register(
     known = REGISTRY.canonical(name)
     if known is not None and not REGISTRY.row(known).outside:
         raise ConfigError(f"the environment {name} exists already; give yours another name.")
-    own = extended(NoKeys, options, "environment", keys.defaults(Keys))
-    made = (name, build), {"options": options}
-    REGISTRY.register(Row(name, lambda name, **chosen: build(**chosen), own, registered=made))
+    row_keys = extended(NoKeys, options, "environment", keys.defaults(Keys))
+    arguments = (name, build), {"options": options}
+    REGISTRY.register(
+        Row(name, lambda name, **chosen: build(**chosen), row_keys, registered=arguments)
+    )
 
 
-def _register_family(family, own=NoKeys):
+def _register_family(family, row_keys=NoKeys):
     for name in family.NAMES:
-        REGISTRY.register(Row(name, family.make, own, canonical=family.canonical))
+        REGISTRY.register(Row(name, family.make, row_keys, canonical=family.canonical))
 
 
 for _family in (mamujoco, smac, games, smax, jaxmarl):
@@ -111,22 +113,22 @@ def make(name: str, **chosen: Any) -> Environment:
                 f"env.{option} is not an option of {name}; its options are: "
                 f"{listed(row.defaults) or 'none'}."
             )
-    own = {option: value for option, value in chosen.items() if option in row.defaults}
-    common = {option: value for option, value in chosen.items() if option not in own}
-    seen = keys.convert(Keys, common, "env.")
-    if seen.standardise and seen.normalise != "none":
+    family_options = {option: value for option, value in chosen.items() if option in row.defaults}
+    common = {option: value for option, value in chosen.items() if option not in family_options}
+    common_values = keys.convert(Keys, common, "env.")
+    if common_values.standardise and common_values.normalise != "none":
         raise ConfigError(
             "env.standardise=true and env.normalise=running exclude each other; drop one of them."
         )
-    built = keys.convert(row.keys, own, "env.")
+    built = keys.convert(row.keys, family_options, "env.")
     env = row.make(name, **{option: getattr(built, option) for option in row.defaults})
-    if seen.agent_ids:
+    if common_values.agent_ids:
         env = AgentIds(env)
-    if seen.standardise:
+    if common_values.standardise:
         env = Standardise(env)
-    if seen.normalise == "running":
+    if common_values.normalise == "running":
         env = Normalise(env)
-    return cast(Environment, env)  # a wrapper hands on what it lacks itself
+    return cast(Environment, env)  # a wrapper passes on what it lacks itself
 
 
 def canonical(name: str) -> str | None:

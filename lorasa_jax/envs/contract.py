@@ -1,4 +1,4 @@
-"""Whether an environment keeps its promises (`envs.types`), found out without playing it."""
+"""Checks that an environment fulfils the protocol of `envs.types`, without playing it."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def _evaluated(function, name, called, *arguments):
 def _check_timestep(env, name, called, timestep):
     agents, width = env.num_agents, getattr(env.action_space, "n", None)
     width = env.action_space.size if width is None else width
-    wanted = {
+    expected = {
         "obs": ("a float", (agents, env.observation_size)),
         "state": ("a float", (agents, env.state_size)),
         "reward": ("a float", ()),
@@ -87,7 +87,7 @@ def _check_timestep(env, name, called, timestep):
         "active": ("a boolean", (agents,)),
         "legal": ("a boolean", (agents, width)),
     }
-    for field, (kind, shape) in wanted.items():
+    for field, (kind, shape) in expected.items():
         _check_array(
             getattr(timestep, field), name, f"timestep.{field} after {called}", kind, shape
         )
@@ -97,8 +97,8 @@ def _check_timestep(env, name, called, timestep):
         won = timestep.info["won"]
         if jnp.shape(won) != () or jnp.result_type(won) not in (jnp.bool_, jnp.float32, jnp.int32):
             raise ConfigError(
-                f"env={name}: timestep.info['won'] after {called} is {_told(won)} and must be a "
-                "boolean without axes."
+                f"env={name}: timestep.info['won'] after {called} is {_described(won)} and must be "
+                "a boolean without axes."
             )
 
 
@@ -107,10 +107,10 @@ def _check_array(x, name, field, kind, shape):
         raise ConfigError(f"env={name}: {field} is {x!r} and must be an array.")
     if x.shape != shape or not jnp.issubdtype(x.dtype, KINDS[kind]):
         axes = f"of shape {list(shape)}" if shape else "without axes"
-        raise ConfigError(f"env={name}: {field} is {_told(x)} and must be {kind} {axes}.")
+        raise ConfigError(f"env={name}: {field} is {_described(x)} and must be {kind} {axes}.")
 
 
-def _told(x):
+def _described(x):
     axes = f"of shape {list(x.shape)}" if x.shape else "without axes"
     return f"{jnp.result_type(x).name} {axes}"
 
@@ -125,8 +125,8 @@ def _check_state(name, before, after):
     for (path, a), (_, b) in zip(one, other, strict=True):
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise ConfigError(
-                f"env={name}: state{jax.tree_util.keystr(path)} is {_told(a)} after reset and "
-                f"{_told(b)} after step; return the same from both."
+                f"env={name}: state{jax.tree_util.keystr(path)} is {_described(a)} after reset and "
+                f"{_described(b)} after step; return the same from both."
             )
 
 

@@ -1,7 +1,7 @@
 """Any environment of JaxMARL, `jaxmarl_<id>`: dictionaries by agent become arrays by agent.
 
 Observations are flattened and padded with zeros at the end, actions padded and masked. Upstream's
-clocks are set so that they cannot strike before ours: an episode that reaches `max_steps` is
+time limits are set so that they do not come before ours: an episode that reaches `max_steps` is
 truncated there, with its true last observation, and whatever ends it before is a termination.
 """
 
@@ -92,21 +92,21 @@ def make(
 
 
 def _build(id_, limit, arguments):
-    """Upstream's environment, whose clock does not strike before `limit`, and that limit."""
+    """Upstream's environment, whose own time limit is not before `limit`, and that limit."""
     for key in arguments:
         if key in _CLOCKS:
             raise ConfigError(f"env.arguments.{key} is set through env.max_steps; give that.")
-    late = {}
+    clock = {}
     if id_ in _HORIZONS:
         limit = limit or _HORIZONS[id_]
         if id_ in _BRAX:
-            late = {"episode_length": limit, "auto_reset": False}
+            clock = {"episode_length": limit, "auto_reset": False}
         elif id_ in _STORM:
-            late = {"num_inner_steps": limit + 1, "num_outer_steps": 1}
+            clock = {"num_inner_steps": limit + 1, "num_outer_steps": 1}
     elif id_ == "coin_game":
         limit = limit or 100
-        late = {"num_outer_steps": limit // 10 + 1}
-    env = _construct(id_, {**late, **arguments})
+        clock = {"num_outer_steps": limit // 10 + 1}
+    env = _construct(id_, {**clock, **arguments})
     if id_ in _HORIZONS or id_ == "coin_game":
         return env, limit
     holder = env if "max_steps" in vars(env) else env._env
@@ -147,8 +147,8 @@ class JaxMarl:
     The critic's state is upstream's world state where there is one, else all observations, one
     after the other; the same for all agents. info: illegal [] counts the actions that were not
     legal, those of inactive agents included. They reach upstream all the same; one that an agent
-    does not have as its last action, a negative one as its first. In Hanabi, who is not to act may
-    only pass, its last action, and whatever else it chooses is counted and comes to nothing.
+    does not have as its last action, a negative one as its first. In Hanabi an agent may only
+    pass, its last action, when it is not its turn; any other is counted and has no effect.
     """
 
     truncates_early = False
@@ -229,7 +229,8 @@ class JaxMarl:
             view = _flat(obs["world_state"])
         else:
             view = jnp.concatenate(views)
-        padded = [jnp.pad(own, (0, self.observation_size - own.size)) for own in views]
+        width = self.observation_size
+        padded = [jnp.pad(agent_view, (0, width - agent_view.size)) for agent_view in views]
         return JaxMarlState(state, steps, legal), TimeStep(
             obs=jnp.stack(padded),
             state=jnp.broadcast_to(view, (self.num_agents, view.size)),
@@ -275,12 +276,12 @@ class JaxMarl:
         if self.discrete:
             actions = jnp.clip(actions, 0, self._widths - 1)
             return {key: actions[i] for i, key in enumerate(self._keys)}
-        given = {}
+        upstream_actions = {}
         for i, key in enumerate(self._keys):
             low, high = self._bounds[i]
-            own = jnp.clip(actions[i, : self._widths[i]], -1.0, 1.0).reshape(self._shapes[i])
-            given[key] = low + (own + 1) / 2 * (high - low)
-        return given
+            action = jnp.clip(actions[i, : self._widths[i]], -1.0, 1.0).reshape(self._shapes[i])
+            upstream_actions[key] = low + (action + 1) / 2 * (high - low)
+        return upstream_actions
 
     def _legal(self, state):
         if self._legal_moves is None:

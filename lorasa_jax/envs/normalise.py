@@ -28,7 +28,7 @@ class Observed(NamedTuple):
 
 
 def nothing_seen(env) -> Observed:
-    """Statistics before anything was seen, which leave everything as it is but for the clip."""
+    """Statistics before anything was seen, which change nothing but clip values."""
 
     def none(size):
         return Moments(jnp.zeros(()), jnp.zeros(size), jnp.ones(size))
@@ -40,12 +40,12 @@ def combined(old: Moments, new: Moments) -> Moments:
     """The statistics of two sets together (Chan, Golub & LeVeque 1979)."""
     count = old.count + new.count
     share = new.count / jnp.maximum(count, 1.0)
-    apart = new.mean - old.mean
+    difference = new.mean - old.mean
     variance = old.variance + share * (new.variance - old.variance)
-    between = share * (1.0 - share) * jnp.square(apart)
-    found = Moments(count, old.mean + share * apart, variance + between)
+    between = share * (1.0 - share) * jnp.square(difference)
+    result = Moments(count, old.mean + share * difference, variance + between)
     first = old.count == 0.0
-    return jax.tree.map(lambda a, b: jnp.where(first, a, b), new, found)
+    return jax.tree.map(lambda a, b: jnp.where(first, a, b), new, result)
 
 
 def normalised(moments: Moments, x: chex.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """JaxMARL's SMAX maps: upstream's rules in matrix form, without its traps.
 
 From equal states and keys, a step gives what a step of upstream's `HeuristicEnemySMAX` gives
-(observations, rewards, legal actions, deaths): exactly, but for the rounding of sums, which the
+(observations, rewards, legal actions, deaths): exactly, except for the rounding of sums, which the
 tests bound. It is faster: nothing is computed per pair of units in a loop, once for each team, or
 to be thrown away. What differs on purpose:
 
@@ -240,8 +240,8 @@ class Smax:
         return _Units(*(table[types] for table in tables))
 
     def _sight(self, battle, units, observers: slice) -> _Sight:
-        here = battle.unit_positions[observers]
-        offset = battle.unit_positions[None] - here[:, None]
+        positions = battle.unit_positions[observers]
+        offset = battle.unit_positions[None] - positions[:, None]
         distance = jnp.linalg.norm(offset, axis=-1)
         both = battle.unit_alive[observers, None] & battle.unit_alive
         return _Sight(offset, distance, both & (distance < units.sight[observers, None]))
@@ -260,26 +260,32 @@ class Smax:
         """[agent, feature]: the other allies, the enemies, oneself; zeros for what is unseen."""
         n = self.num_agents
         ally = battle.unit_teams == 0
-        told = (ally | self.rules.see_enemy_actions)[:, None]
+        shows_actions = (ally | self.rules.see_enemy_actions)[:, None]
         actions = jnp.where(ally, self.rules.num_ally_actions, self.rules.num_enemy_actions)
         targeted = battle.prev_attack_actions.astype(jnp.float32) / (actions - 1)
         health = (battle.unit_health / units.health)[:, None]
         cooldown = self._cooldown(battle, units)[:, None]
         doing = jnp.concatenate([battle.prev_movement_actions, targeted[:, None]], axis=-1)
-        looks = jnp.concatenate([jnp.where(told, doing, 0.0), cooldown, units.bits], axis=-1)
+        looks = jnp.concatenate(
+            [jnp.where(shows_actions, doing, 0.0), cooldown, units.bits], axis=-1
+        )
 
         def rows(x):
             return jnp.broadcast_to(x, (n, *x.shape))
 
         offset = sight.offset / units.sight[:n, None, None]
-        seen = jnp.concatenate([rows(health), offset, rows(looks)], axis=-1)
-        seen = jnp.where(sight.visible[..., None], seen, 0.0)
+        visible_features = jnp.concatenate([rows(health), offset, rows(looks)], axis=-1)
+        visible_features = jnp.where(sight.visible[..., None], visible_features, 0.0)
         before_self = jnp.arange(n - 1) < jnp.arange(n)[:, None]
-        others = jnp.where(before_self[..., None], seen[:, : n - 1], seen[:, 1:n])
+        others = jnp.where(
+            before_self[..., None], visible_features[:, : n - 1], visible_features[:, 1:n]
+        )
         place = battle.unit_positions / self._size
-        own = jnp.concatenate([health, place, cooldown, units.bits], axis=-1)[:n]
-        own = jnp.where(battle.unit_alive[:n, None], own, 0.0)
-        return jnp.concatenate([others.reshape(n, -1), seen[:, n:].reshape(n, -1), own], axis=-1)
+        self_features = jnp.concatenate([health, place, cooldown, units.bits], axis=-1)[:n]
+        self_features = jnp.where(battle.unit_alive[:n, None], self_features, 0.0)
+        return jnp.concatenate(
+            [others.reshape(n, -1), visible_features[:, n:].reshape(n, -1), self_features], axis=-1
+        )
 
     def _agent_state(self, battle, units, sight, legal):
         """[agent, feature], all within [-1, 1]; zeros for the dead.
@@ -301,11 +307,11 @@ class Smax:
         shared = jnp.concatenate([each.reshape(-1), left[None]])
         alive = battle.unit_alive[:n, None] & battle.unit_alive
         offset = jnp.where(alive[..., None], sight.offset / self._size, 0.0)
-        own = [
+        per_agent = [
             offset.reshape(n, 2 * count), sight.visible, legal[:, STOP + 1 :],
             each[:n], jnp.broadcast_to(shared, (n, *shared.shape)),
         ]  # fmt: skip
-        return jnp.concatenate([x.astype(jnp.float32) for x in own], axis=-1)
+        return jnp.concatenate([x.astype(jnp.float32) for x in per_agent], axis=-1)
 
     def targets(self, attacks):
         """[..., unit]: whom each attacks, itself if nobody; enemies count allies from the last."""
@@ -324,17 +330,20 @@ class Smax:
         health = jnp.broadcast_to(
             (battle.unit_health / units.health)[:, None], (*offset.shape[:2], 1)
         )
-        seen = jnp.concatenate([health, offset], axis=-1)
-        seen = jnp.where(sight.visible[..., None], seen, 0.0)
+        visible_features = jnp.concatenate([health, offset], axis=-1)
+        visible_features = jnp.where(sight.visible[..., None], visible_features, 0.0)
         # Enemies list the units in reverse: the other enemies, which it does not look at, then us.
-        unread = (0, len(self.rules.unit_features) - seen.shape[-1])
-        seen = jnp.pad(
-            seen[:, self.num_agents - 1 :: -1], ((0, 0), (self.num_enemies - 1, 0), unread)
+        unread = (0, len(self.rules.unit_features) - visible_features.shape[-1])
+        visible_features = jnp.pad(
+            visible_features[:, self.num_agents - 1 :: -1],
+            ((0, 0), (self.num_enemies - 1, 0), unread),
         )
         place = jnp.pad(battle.unit_positions / self._size, ((0, 0), (1, 1)))
-        own = jnp.concatenate([place, units.bits], axis=-1)
-        own = jnp.where(battle.unit_alive[:, None], own, 0.0)[foes]
-        obs = jnp.concatenate([seen.reshape(self.num_enemies, -1), own], axis=-1)
+        self_features = jnp.concatenate([place, units.bits], axis=-1)
+        self_features = jnp.where(battle.unit_alive[:, None], self_features, 0.0)[foes]
+        obs = jnp.concatenate(
+            [visible_features.reshape(self.num_enemies, -1), self_features], axis=-1
+        )
         keys = jax.random.split(key, self.num_enemies)
         return jax.vmap(self.game.heuristic_policy)(keys, memory, obs)
 
@@ -353,9 +362,9 @@ class Smax:
             key, tick_key = jax.random.split(key)
             keys = jax.random.split(tick_key, rules.num_agents)
             delay = jax.vmap(lambda key: jax.random.uniform(key, minval=-dt, maxval=2 * dt))(keys)
-            apart = _distance(*(x - x[target] for x in place))
+            distance = _distance(*(x - x[target] for x in place))
             fires = (
-                (apart < units.attack_range) & (cooldown <= 0.0) & (target != ids)
+                (distance < units.attack_range) & (cooldown <= 0.0) & (target != ids)
                 & alive & alive[target]
             )  # fmt: skip
             damage = jnp.sum(jnp.where(fires[:, None], strikes, 0.0), axis=0)

@@ -12,8 +12,8 @@ from lorasa_jax.errors import ConfigError
 def upstream(module: str = "jaxmarl"):
     """Imports `jaxmarl` or one of its modules, which takes seconds the first time.
 
-    It prints while it is imported, and puts back the interpreter's first stdout and stderr, so
-    that those must be others meanwhile; neither reaches the caller.
+    It prints while it is imported, and resets stdout and stderr to the interpreter's original ones,
+    so all four are replaced meanwhile; neither effect reaches the caller.
 
     Raises:
       ConfigError: JaxMARL is not installed.
@@ -27,11 +27,11 @@ def upstream(module: str = "jaxmarl"):
 @contextlib.contextmanager
 def _quiet():
     names = ("stdout", "stderr", "__stdout__", "__stderr__")
-    before = {name: getattr(sys, name) for name in names}
+    streams = {name: getattr(sys, name) for name in names}
     for name in names:
         setattr(sys, name, io.StringIO())
     try:
         yield
     finally:
-        for name, stream in before.items():
+        for name, stream in streams.items():
             setattr(sys, name, stream)

@@ -58,10 +58,10 @@ def export(options: Options) -> Path:
     Raises:
       ConfigError: the run, the checkpoint or the folder is not as it must be.
     """
-    found = source.read(options.out, options.step, options.policy)
-    name = f"{options.format}-seed{found.seed}-step{found.step}"
+    policy = source.read(options.out, options.step, options.policy)
+    name = f"{options.format}-seed{policy.seed}-step{policy.step}"
     folder = Path(options.to or Path(options.out, "exports", name)).absolute()
-    save(found, options.format, folder)
+    save(policy, options.format, folder)
     return folder
 
 

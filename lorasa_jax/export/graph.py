@@ -77,32 +77,34 @@ def model(onnx, policy: Policy, weights: dict[str, np.ndarray]):
     else:
         graph.op("Tanh", "mean", name="action")
 
-    number, truth, whole = (getattr(onnx.TensorProto, kind) for kind in ("FLOAT", "BOOL", "INT64"))
+    float_type, bool_type, int_type = (
+        getattr(onnx.TensorProto, kind) for kind in ("FLOAT", "BOOL", "INT64")
+    )
 
     def value(name, kind, *shape):
         return onnx.helper.make_tensor_value_info(name, kind, ["batch", *shape])
 
     carry = network.carry_size
     inputs = [
-        value("obs", number, team.env.observation_size),
-        value("carry", number, carry),
-        value("first", truth),
+        value("obs", float_type, team.env.observation_size),
+        value("carry", float_type, carry),
+        value("first", bool_type),
     ]
     if masks:
-        inputs.append(value("legal", truth, distribution.n))
-        action = value("action", whole)
+        inputs.append(value("legal", bool_type, distribution.n))
+        action = value("action", int_type)
     else:
-        action = value("action", number, distribution.size)
-    results = [value(name, number, size) for name, size in outputs.items()]
-    results = [action, *results, value("next_carry", number, carry)]
-    made = onnx.helper.make_model(
+        action = value("action", float_type, distribution.size)
+    results = [value(name, float_type, size) for name, size in outputs.items()]
+    results = [action, *results, value("next_carry", float_type, carry)]
+    onnx_model = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "policy", inputs, results, graph.constants),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="lorasa_jax",
     )
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    onnx.checker.check_model(onnx_model, full_check=True)
+    return onnx_model
 
 
 def _network(graph, network):

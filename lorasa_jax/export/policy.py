@@ -254,10 +254,10 @@ def read_card(folder: Path, kind: str) -> dict[str, Any]:
         )
     if card.get("format") != kind:
         raise ValueError(f"{folder} holds an export of format {card.get('format')}, not {kind}.")
-    wanted = {"agents", "parameters", "network", "action", "observation_size", "env", "run"}
-    if not wanted <= set(card):
-        raise ValueError(f"{path} is not whole (it lacks {min(wanted - set(card))}).")
-    # Exports of before these could vary do not say them.
+    required = {"agents", "parameters", "network", "action", "observation_size", "env", "run"}
+    if not required <= set(card):
+        raise ValueError(f"{path} is not whole (it lacks {min(required - set(card))}).")
+    # Exports from before these could vary lack them.
     card["network"] = {"depth": 3, "layer_norm": True, **card["network"]}
     return card
 
@@ -278,19 +278,19 @@ def read_tensors(folder: Path, stored: dict[str, str]) -> Weights:
 
 def digest(weights: Weights) -> str:
     """A fingerprint of weights, by which an adapter knows its backbone."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in sorted(weights):
         x = np.ascontiguousarray(weights[name], np.float32)
-        found.update(f"{name}{list(x.shape)}".encode() + x.tobytes())
-    return found.hexdigest()
+        hasher.update(f"{name}{list(x.shape)}".encode() + x.tobytes())
+    return hasher.hexdigest()
 
 
 def _json(path):
     try:
-        found = json.loads(path.read_text())
+        contents = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no whole JSON file"
         raise ValueError(f"{path} cannot be read ({reason}).") from error
-    if not isinstance(found, dict):
+    if not isinstance(contents, dict):
         raise ValueError(f"{path} cannot be read (it is no whole JSON file).")
-    return found
+    return contents

@@ -29,13 +29,13 @@ def rebuild(folder: str | Path) -> Policy:
         exported = reader.load(folder)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    card, made = exported.card, exported.card["run"]
+    card, run = exported.card, exported.card["run"]
     team = _team(folder, card)
     weights, axes = _stacked(exported.weights)
     scaling, _ = weights.pop(NORMALISE, None), axes.pop(NORMALISE, None)
     return Policy(
-        out=str(folder), env_name=card["env"]["name"], algo=made["algo"],
-        sharing=made["sharing"]["name"], phase=made["phase"], seed=made["seed"], step=made["step"],
+        out=str(folder), env_name=card["env"]["name"], algo=run["algo"],
+        sharing=run["sharing"]["name"], phase=run["phase"], seed=run["seed"], step=run["step"],
         team=team, weights=(weights, axes), statistics=_statistics(team.env, scaling),
     )  # fmt: skip
 
@@ -59,8 +59,8 @@ def _team(folder, card):
     else:
         distribution = SquashedGaussian(**{k: x for k, x in action.items() if k != "kind"})
         space = envs.Box(action["size"])
-    there = [agent["name"] for agent in card["agents"]], card["observation_size"], space
-    if there != (list(env.agents), env.observation_size, env.action_space):
+    exported = [agent["name"] for agent in card["agents"]], card["observation_size"], space
+    if exported != (list(env.agents), env.observation_size, env.action_space):
         raise ConfigError(
             f"{folder} was exported for another version of {card['env']['name']}, with other "
             "agents, observations or actions; use the lorasa_jax that wrote it "
@@ -68,9 +68,9 @@ def _team(folder, card):
         )
     form = {name: network[name] for name in Network().form if name in network}
     actor = RecurrentNetwork(distribution.heads, distribution.vectors, **form)
-    nothing = cast(Any, None)  # what plays alone has neither optimiser nor critic
-    role = Role(actor, nps(env.num_agents), nothing, env.observation_size)
-    return Team(env, distribution, role, nothing)
+    absent = cast(Any, None)  # to play takes neither optimiser nor critic
+    role = Role(actor, nps(env.num_agents), absent, env.observation_size)
+    return Team(env, distribution, role, absent)
 
 
 def _stacked(agents: tuple[reader.Weights, ...]):
@@ -78,9 +78,9 @@ def _stacked(agents: tuple[reader.Weights, ...]):
     weights: dict[str, Any] = {}
     axes: dict[str, Any] = {}
     for name in agents[0]:
-        found = [tensors[name] for tensors in agents]
-        shared = all(np.array_equal(found[0], other) for other in found[1:])
-        value = jnp.asarray(found[0] if shared else np.stack(found))
+        arrays = [tensors[name] for tensors in agents]
+        shared = all(np.array_equal(arrays[0], other) for other in arrays[1:])
+        value = jnp.asarray(arrays[0] if shared else np.stack(arrays))
         layer, _, part = name.partition(".")
         for tree, leaf in ((weights, value), (axes, None if shared else 0)):
             if part:

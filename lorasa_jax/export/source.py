@@ -39,19 +39,19 @@ def read(out: str, step: int | None = None, seed: int | None = None) -> Policy:
 def agent_trees(policy: Policy) -> list[dict]:
     """Every agent's merged weights (paper, Algorithm 3), as numpy trees of the network.
 
-    With them what is done to observations first, if anything, see `normaliser`.
+    Includes the normalisation of observations, if there is one, see `normaliser`.
     """
     weights, axes = policy.weights
     weights = jax.tree.map(np.asarray, weights)
 
     def of(agent):
-        own = jax.tree.map(
+        agent_weights = jax.tree.map(
             lambda axis, x: x if axis is None else x[agent],
             axes,
             weights,
             is_leaf=lambda axis: axis is None,
         )
-        return {**own, **normaliser(policy)}
+        return {**agent_weights, **normaliser(policy)}
 
     return [of(agent) for agent in range(policy.team.env.num_agents)]
 
@@ -66,13 +66,13 @@ def normaliser(policy: Policy) -> dict[str, dict[str, np.ndarray]]:
 
 def named(tree: dict) -> dict[str, np.ndarray]:
     """A network's tree as {`layer.part` or `vector`: array}."""
-    found = {}
+    arrays = {}
     for layer, value in tree.items():
         parts = (
             {f"{layer}.{part}": x for part, x in value.items()} if isinstance(value, dict) else {}
         )
-        found.update(parts or {layer: value})
-    return {name: np.ascontiguousarray(x, np.float32) for name, x in sorted(found.items())}
+        arrays.update(parts or {layer: value})
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in sorted(arrays.items())}
 
 
 def file_stems(policy: Policy) -> list[str]:
@@ -86,7 +86,7 @@ def has_masks(policy: Policy) -> bool:
 
 
 def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, Any]:
-    """policy.json: all that a reader must know who has nothing but the folder.
+    """policy.json: all that a reader needs beside the files of the folder.
 
     agents: a dictionary a file; kind: the format; use: how its files are called.
     """

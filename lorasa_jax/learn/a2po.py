@@ -1,7 +1,7 @@
 """Agent-by-agent policy optimisation: A2PO (Wang et al. 2023) and HAPPO, for any sharing scheme.
 
-Agents take turns. Whoever comes later corrects for what the earlier ones changed: in the loss by
-the product of their probability ratios, and, under A2PO, in the advantages by traces that those
+Agents take turns. Later agents correct for what the earlier ones changed: in the loss by the
+product of their probability ratios, and, under A2PO, in the advantages by traces that those
 ratios shorten. The numbers that distinguish the forms (`Hyperparameters`):
 
 loop           `agent`: a turn is `epochs` steps of one agent, agents once each (MuJoCo);
@@ -109,11 +109,11 @@ class Experience(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """What goes on from turn to turn.
+    """The state that passes from turn to turn.
 
     ratios [time, env, agent]: of every agent's current policy to the one that played.
     advantages [time, env, agent]: as last estimated for each agent, in units of return.
-    stopped [agent]: whose policy has moved as far as `target_kl` lets it.
+    stopped [agent]: whether its policy has moved as far as `target_kl` allows.
     """
 
     actor: Learner
@@ -143,8 +143,8 @@ def update(
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
     """One iteration: play a trajectory, then update agent after agent; contract as mappo.update."""
     key, collect_key = jax.random.split(state.key)
-    own_key = devices.own_key(collect_key, hp)
-    runner, trajectory, episodes = rollout.collect(own_key, team_, state, hp)
+    device_key = devices.own_key(collect_key, hp)
+    runner, trajectory, episodes = rollout.collect(device_key, team_, state, hp)
     arrays = ppo.experience(trajectory, state.value_norm, hp)
     advantages = returns.gae(gae_lambda=hp.gae_lambda, **arrays)
     active = rollout.merge_time(trajectory.transitions.active)
@@ -154,8 +154,8 @@ def update(
     score = jnp.abs(_normalised(advantages, active, hp) / (values + 1e-8)).mean((0, 1))
     score = devices.mean(score, hp)
 
-    def one_round(turns, now):
-        index, key = now
+    def one_round(turns, inputs):
+        index, key = inputs
         places = _places(ORDERS[hp.order](key, score), index, key)
         return take_turns(turns, places, experience, index, team_, hp)
 
@@ -169,20 +169,20 @@ def update(
     value_mean = devices.mean((advantages + experience.steps.values).mean(), hp)
     report = ppo.means(reports) | {"value_mean": value_mean}
     report |= ppo.no_legal_action(trajectory, team_, hp)
-    seen = observed.update(state.observed, trajectory, team_, hp)
-    state = TrainState(key, turns.actor, turns.critic, turns.norm, runner, seen)
+    statistics = observed.update(state.observed, trajectory, team_, hp)
+    state = TrainState(key, turns.actor, turns.critic, turns.norm, runner, statistics)
     return state, report, devices.total(episodes, hp)
 
 
 def _batch(state, trajectory, team_, hp) -> Batch:
     """The trajectory in blocks of sequences; advantages and targets are filled in turn by turn."""
     sequences = hp.num_envs * hp.rollout_length // hp.chunk_length // hp.minibatches
-    later = jnp.zeros_like(rollout.merge_time(trajectory.transitions.value))
+    placeholder = jnp.zeros_like(rollout.merge_time(trajectory.transitions.value))
     return batches.prepare(
         trajectory._replace(transitions=observed.shown(state.observed, trajectory.transitions)),
         team_,
-        later,
-        later,
+        placeholder,
+        placeholder,
         blocks=batches.block_count(sequences, hp.chunk_length) * hp.minibatches,
         clock=hp.chunk_length,
     )
@@ -209,60 +209,60 @@ def take_turns(
         retrace = lambda turns: retraced(turns, experience, team_, hp)  # noqa: E731
         turns = jax.lax.cond(index > 0, retrace, lambda turns: turns, turns)
 
-    def one_turn(turns, who):
-        return turn(turns, who, experience, team_, hp)
+    def one_turn(turns, place):
+        return turn(turns, place, experience, team_, hp)
 
     return jax.lax.scan(one_turn, turns, places)
 
 
-def turn(turns: Turns, who: Place, experience: Experience, team_: Team, hp: A2po):
+def turn(turns: Turns, place: Place, experience: Experience, team_: Team, hp: A2po):
     """One agent's turn: its advantages, its gradient steps, and its new ratios.
 
     Returns the turns after it, and the reports of its steps.
     """
-    agent, batch = who.agent, experience.batch
+    agent, batch = place.agent, experience.batch
     independent = team_.actor.scheme.independent
     current = turns.ratios
-    if not independent:  # where nobody was updated all ratios are 1 as they stand
+    if not independent:  # before any update all ratios are 1 already
         anew = lambda: ratios.all_ratios(turns.actor, batch, team_, hp)  # noqa: E731
-        current = jax.lax.cond(who.others.any(), anew, lambda: current)
-    advantages = corrected(turns.advantages, current, who, experience.steps, hp)
-    own = _own(experience, advantages, agent, hp)
-    one_step = ppo.guarded(_step_of(who, team_, hp), hp.target_kl)
+        current = jax.lax.cond(place.others.any(), anew, lambda: current)
+    advantages = corrected(turns.advantages, current, place, experience.steps, hp)
+    agent_batch = _agent_batch(experience, advantages, agent, hp)
+    one_step = ppo.guarded(_step_of(place, team_, hp), hp.target_kl)
 
     def one_pass(carry, key):
-        now = current
+        latest = current
         if hp.refresh == "step" and not independent:
             (actor, *_), _ = carry
-            now = ratios.all_ratios(actor, batch, team_, hp)
-        factor = _arrange(own)(ratios.product(now, who.others))
-        own_with_others = OTHERS[hp.others](own, factor, hp)
-        parts = batches.minibatches(key, own_with_others, hp.minibatches)
+            latest = ratios.all_ratios(actor, batch, team_, hp)
+        factor = _arrange(agent_batch)(ratios.product(latest, place.others))
+        weighted_batch = OTHERS[hp.others](agent_batch, factor, hp)
+        parts = batches.minibatches(key, weighted_batch, hp.minibatches)
         return jax.lax.scan(one_step, carry, parts)
 
-    passes = jax.random.split(who.key, hp.epochs if hp.loop == "agent" else 1)
+    passes = jax.random.split(place.key, hp.epochs if hp.loop == "agent" else 1)
     start = (turns.actor, turns.critic, turns.norm), turns.stopped[agent]
     (learners, stopped), reports = jax.lax.scan(one_pass, start, passes)
     if independent:
         weights = agent_step.agent_weights(team_.actor, learners[0], agent)
-        ratio = ratios.ratios_of(weights, own, team_, hp)[..., 0]
+        ratio = ratios.ratios_of(weights, agent_batch, team_, hp)[..., 0]
         current = current.at[..., agent].set(ratio)
     return Turns(*learners, current, advantages, turns.stopped.at[agent].set(stopped)), reports
 
 
-def corrected(advantages, current, who: Place, steps: returns.Steps, hp: A2po) -> jax.Array:
+def corrected(advantages, current, place: Place, steps: returns.Steps, hp: A2po) -> jax.Array:
     """Advantages [time, env, agent], the agent's at turn corrected for others' current ratios."""
-    others = who.others if hp.trace_others == "all" else who.earlier
+    others = place.others if hp.trace_others == "all" else place.earlier
     traced = returns.off_policy(
-        jax.tree.map(lambda x: x[..., who.agent], steps),
-        ratios.product(current, others.at[who.agent].set(True)),
+        jax.tree.map(lambda x: x[..., place.agent], steps),
+        ratios.product(current, others.at[place.agent].set(True)),
         gamma=hp.gamma,
         gae_lambda=hp.gae_lambda,
         trace=hp.trace,
     )
     # Where no other agent was updated there is nothing to correct for.
-    traced = jnp.where(others.any(), traced, advantages[..., who.agent])
-    return advantages.at[..., who.agent].set(traced)
+    traced = jnp.where(others.any(), traced, advantages[..., place.agent])
+    return advantages.at[..., place.agent].set(traced)
 
 
 def retraced(turns: Turns, experience: Experience, team_: Team, hp: A2po) -> Turns:
@@ -277,7 +277,7 @@ def retraced(turns: Turns, experience: Experience, team_: Team, hp: A2po) -> Tur
     return turns._replace(ratios=current, advantages=advantages)
 
 
-def _own(experience: Experience, advantages, agent, hp) -> Batch:
+def _agent_batch(experience: Experience, advantages, agent, hp) -> Batch:
     """The batch of one agent [], its agent axis of 1, with its advantages and targets."""
     batch, steps = experience.batch, experience.steps
     arrange = _arrange(batch)
@@ -305,13 +305,13 @@ def _normalised(advantages, active, hp):
     return returns.normalise(advantages, active, lambda x: devices.total(x, hp))
 
 
-def _step_of(who: Place, team_: Team, hp: A2po):
+def _step_of(place: Place, team_: Team, hp: A2po):
     """step(learners, batch) -> (learners, report) of the agent at turn."""
-    clip = CLIPS[hp.clip_schedule](hp.clip, who.place + 1, team_.env.num_agents)
+    clip = CLIPS[hp.clip_schedule](hp.clip, place.place + 1, team_.env.num_agents)
 
-    def one_step(learners, own):
+    def one_step(learners, agent_batch):
         if hp.two_stage:
-            learners = agent_step.critic_step(learners, own, who.agent, clip, team_, hp)
-        return agent_step.step(learners, own, who.agent, clip, team_, hp)
+            learners = agent_step.critic_step(learners, agent_batch, place.agent, clip, team_, hp)
+        return agent_step.step(learners, agent_batch, place.agent, clip, team_, hp)
 
     return one_step

@@ -10,13 +10,13 @@ from lorasa_jax.learn.team import Learner, Role, Team
 from lorasa_jax.learn.value_norm import ValueNorm
 
 
-def step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters):
     """One gradient step of an agent [] on its own samples, summed over their blocks.
 
     learners: actor, critic and value statistics. Returns them, and a report.
     """
     actor, critic, norm = learners
-    norm = _with_targets(norm, own.target, agent, hp)
+    norm = _with_targets(norm, batch.target, agent, hp)
     actor_entries, actor_weights = _trainable(team_.actor, actor, agent)
     critic_entries, critic_weights = _trainable(team_.critic, critic, agent)
 
@@ -24,10 +24,10 @@ def step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
         return actor_weights(entries[0]), critic_weights(entries[1])
 
     (actor_gradient, critic_gradient), sums = ppo.gradients(
-        weights, (actor_entries, critic_entries), _of_agent(norm, agent), own, team_, hp, clip
+        weights, (actor_entries, critic_entries), _of_agent(norm, agent), batch, team_, hp, clip
     )
-    acted = devices.total(own.active.sum().astype(float), hp)
-    samples = jnp.float32(hp.devices * own.target.size)
+    acted = devices.total(batch.active.sum().astype(float), hp)
+    samples = jnp.float32(hp.devices * batch.target.size)
     actor, actor_norm = team.step_agent(
         team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale
     )
@@ -38,10 +38,10 @@ def step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
     return (actor, critic, norm), report
 
 
-def critic_step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+def critic_step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters):
     """`step` of the critic alone; returns actor, critic and value statistics."""
     actor, critic, norm = learners
-    norm = _with_targets(norm, own.target, agent, hp)
+    norm = _with_targets(norm, batch.target, agent, hp)
     actor_weights = agent_weights(team_.actor, actor, agent)
     entries, critic_weights = _trainable(team_.critic, critic, agent)
 
@@ -49,18 +49,18 @@ def critic_step(learners, own: Batch, agent, clip, team_: Team, hp: Hyperparamet
         return actor_weights, critic_weights(entries)
 
     norm_of_agent = _of_agent(norm, agent)
-    gradient, _ = ppo.gradients(weights, entries, norm_of_agent, own, team_, hp, clip)
-    samples = jnp.float32(hp.devices * own.target.size)
+    gradient, _ = ppo.gradients(weights, entries, norm_of_agent, batch, team_, hp, clip)
+    samples = jnp.float32(hp.devices * batch.target.size)
     critic, _ = team.step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale)
     return actor, critic, norm
 
 
 def _with_targets(norm: ValueNorm, targets, agent, hp) -> ValueNorm:
-    """The value statistics with an agent's targets in its own."""
+    """The value statistics with an agent's own entry updated by its targets."""
     moments = devices.mean((targets.mean(), jnp.square(targets).mean()), hp)
-    moved = value_norm.update(norm, *moments)
-    here = jnp.arange(norm.mean.shape[0]) == agent
-    return jax.tree.map(lambda new, old: jnp.where(here, new, old), moved, norm)
+    updated = value_norm.update(norm, *moments)
+    is_agent = jnp.arange(norm.mean.shape[0]) == agent
+    return jax.tree.map(lambda new, old: jnp.where(is_agent, new, old), updated, norm)
 
 
 def _of_agent(norm: ValueNorm, agent) -> ValueNorm:

@@ -42,9 +42,9 @@ def register(
     def with_options(state, team, hp):
         return update(state, team, hp, **{key: getattr(hp, key) for key in added})
 
-    told = (name, update), {"like": like, "keys": keys, "cell": cell, "options": options}
+    arguments = (name, update), {"like": like, "keys": keys, "cell": cell, "options": options}
     make = with_options if added else update
-    REGISTRY.register(Row(name, make, all_keys, model.cell, registered=told))
+    REGISTRY.register(Row(name, make, all_keys, model.cell, registered=arguments))
 
 
 def update_of(algo: Hyperparameters) -> Callable:

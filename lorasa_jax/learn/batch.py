@@ -98,14 +98,14 @@ def minibatches(key: jax.Array, batch: Batch, parts: int) -> Batch:
     """
     if parts == 1:
         return jax.tree.map(lambda x: x[None], batch)
-    blocks, each = batch.first.shape[0], batch.first.shape[2]
-    order = jax.random.permutation(key, blocks * each)
+    blocks, sequences = batch.first.shape[0], batch.first.shape[2]
+    order = jax.random.permutation(key, blocks * sequences)
 
     def deal(name, x):
         axis = 2 if name in ("first", "actor_carry", "critic_carry") else 3
         x = jnp.moveaxis(x, axis, 1)
-        x = x.reshape(blocks * each, *x.shape[2:])[order]
-        x = x.reshape(parts, blocks // parts, each, *x.shape[1:])
+        x = x.reshape(blocks * sequences, *x.shape[2:])[order]
+        x = x.reshape(parts, blocks // parts, sequences, *x.shape[1:])
         return jnp.moveaxis(x, 2, axis + 1)
 
     return Batch(
@@ -127,7 +127,7 @@ def to_time(x: jax.Array, num_envs: int) -> jax.Array:
 
 def from_time(x: jax.Array, *, blocks: int, clock: int) -> jax.Array:
     """[time, env, agent, ...] -> [block, step, agent, sequence, ...]."""
-    chunks = x.shape[0] // clock  # sizes are said, for -1 fails where there are no features
+    chunks = x.shape[0] // clock  # explicit sizes, for -1 fails where there are no features
     x = jnp.moveaxis(x.reshape(chunks, clock, *x.shape[1:]), (1, 3), (0, 1))
     x = x.reshape(*x.shape[:2], blocks, chunks * x.shape[3] // blocks, *x.shape[4:])
     return jnp.moveaxis(x, 2, 0)

@@ -20,7 +20,7 @@ AXIS = "devices"
 
 
 def prepare(count: int) -> None:
-    """Sees to it that JAX has `count` devices; on a CPU only before its first computation.
+    """Makes sure that JAX has `count` devices; on a CPU only before its first computation.
 
     Raises:
       ConfigError: it has fewer.

@@ -1,4 +1,4 @@
-"""PPO's losses per sample; whoever calls them sums, masks and averages."""
+"""PPO's losses per sample; callers sum, mask and average them."""
 
 import jax
 import jax.numpy as jnp

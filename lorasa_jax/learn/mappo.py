@@ -47,8 +47,8 @@ def update(
     )
     report = ppo.means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
     report |= ppo.no_legal_action(trajectory, team_, hp)
-    seen = observed.update(state.observed, trajectory, team_, hp)
-    state = TrainState(key, actor, critic, norm, runner, seen)
+    statistics = observed.update(state.observed, trajectory, team_, hp)
+    state = TrainState(key, actor, critic, norm, runner, statistics)
     return state, report, devices.total(episodes, hp)
 
 

@@ -9,17 +9,17 @@ from lorasa_jax.learn.rollout import Trajectory, Transition, merge_time
 from lorasa_jax.learn.team import Team
 
 
-def update(seen: Observed | None, trajectory: Trajectory, team: Team, hp) -> Observed | None:
+def update(statistics: Observed | None, trajectory: Trajectory, team: Team, hp) -> Observed | None:
     """The statistics with a trajectory's observations of active agents, and states of all, added.
 
     They belong to the network that reads them: where that is frozen, so are they.
     """
-    if seen is None or team.actor.scheme.adapts:
-        return seen
+    if statistics is None or team.actor.scheme.adapts:
+        return statistics
     steps = jax.tree.map(merge_time, trajectory.transitions)
     obs = moments(steps.obs, steps.active, hp)
     state = moments(steps.state, jnp.ones_like(steps.active), hp)
-    return Observed(combined(seen.obs, obs), combined(seen.state, state))
+    return Observed(combined(statistics.obs, obs), combined(statistics.state, state))
 
 
 def moments(x: jax.Array, counted: jax.Array, hp) -> Moments:
@@ -32,10 +32,10 @@ def moments(x: jax.Array, counted: jax.Array, hp) -> Moments:
     return Moments(count, mean, squares / jnp.maximum(count, 1.0))
 
 
-def shown(seen: Observed | None, steps: Transition) -> Transition:
+def shown(statistics: Observed | None, steps: Transition) -> Transition:
     """Transitions as the networks saw them; they are kept as the environment showed them."""
-    if seen is None:
+    if statistics is None:
         return steps
     return steps._replace(
-        obs=normalised(seen.obs, steps.obs), state=normalised(seen.state, steps.state)
+        obs=normalised(statistics.obs, steps.obs), state=normalised(statistics.state, steps.state)
     )

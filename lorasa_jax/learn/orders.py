@@ -11,12 +11,12 @@ def semi_greedy(key: jax.Array, score: jax.Array) -> jax.Array:
     """By turns the best score that is left, and one of the others at random."""
     n = score.shape[0]
 
-    def choose(left, now):
-        place, key = now
-        best = jnp.argmax(jnp.where(left, score, -jnp.inf))
-        drawn = jax.random.categorical(key, jnp.where(left, 0.0, -jnp.inf))
+    def choose(remaining, inputs):
+        place, key = inputs
+        best = jnp.argmax(jnp.where(remaining, score, -jnp.inf))
+        drawn = jax.random.categorical(key, jnp.where(remaining, 0.0, -jnp.inf))
         agent = jnp.where(place % 2 == 0, best, drawn)
-        return left.at[agent].set(False), agent
+        return remaining.at[agent].set(False), agent
 
     places = jnp.arange(n), jax.random.split(key, n)
     return jax.lax.scan(choose, jnp.ones(n, bool), places)[1]

@@ -31,7 +31,7 @@ def lr_decay(value: Any, key: str) -> str:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What all algorithms have; an algorithm of its own keys derives from it.
+    """What all algorithms have; an algorithm with keys of its own derives from it.
 
     See the paper's Tables 3-9 for the values of each task. devices, over which the environments
     of all are split, `num_envs` on each, and lr_scale, what learning rates are multiplied by (None
@@ -223,18 +223,18 @@ def guarded(step: Callable, target_kl: float | None) -> Callable:
     `means`. Without a target nothing stops.
     """
 
-    def always(state, now):
-        carry, report = step(state[0], now)
+    def always(state, inputs):
+        carry, report = step(state[0], inputs)
         return (carry, state[1]), report
 
-    def until(state, now):
+    def until(state, inputs):
         carry, stopped = state
 
         def go():
-            moved, report = step(carry, now)
-            over = report["approx_kl"] > target_kl
-            kept = jax.tree.map(lambda new, old: jnp.where(over, old, new), moved, carry)
-            return (kept, over), {**report, "ran": jnp.ones(()), "taken": 1.0 - over}
+            moved, report = step(carry, inputs)
+            exceeded = report["approx_kl"] > target_kl
+            kept = jax.tree.map(lambda new, old: jnp.where(exceeded, old, new), moved, carry)
+            return (kept, exceeded), {**report, "ran": jnp.ones(()), "taken": 1.0 - exceeded}
 
         def skip():
             shapes = jax.eval_shape(go)[1]
@@ -251,8 +251,8 @@ def means(reports: dict[str, jax.Array]) -> dict[str, jax.Array]:
     if "ran" not in reports:
         return jax.tree.map(jnp.mean, reports)
     ran, taken = reports.pop("ran"), reports.pop("taken")
-    found = jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(ran.sum(), 1.0), reports)
-    return {**found, "gradient_steps": taken.sum()}
+    averages = jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(ran.sum(), 1.0), reports)
+    return {**averages, "gradient_steps": taken.sum()}
 
 
 def log_probs(actor_weights, block: Batch, team: Team):
@@ -265,7 +265,7 @@ def log_probs(actor_weights, block: Batch, team: Team):
 
 
 def report(sums: Losses, acted, samples, actor_norm, critic_norm) -> dict[str, jax.Array]:
-    """Means over samples for people, from sums."""
+    """What training reports: means over samples, from sums."""
     return {
         "policy_loss": sums.policy / acted,
         "value_loss": sums.value / samples,

@@ -50,15 +50,15 @@ def joint_ratio(change: jax.Array, exists: jax.Array) -> jax.Array:
 AGGREGATIONS = {"clipped": mean_ratio, "free": joint_ratio}
 
 
-def inside_clip(own: Batch, factor: jax.Array, hp: "A2po") -> Batch:
+def inside_clip(batch: Batch, factor: jax.Array, hp: "A2po") -> Batch:
     """A2PO: the factor, clipped by itself, multiplies the agent's ratio before that is clipped."""
-    return own._replace(others=jnp.clip(factor, *others_range(hp)))
+    return batch._replace(others=jnp.clip(factor, *others_range(hp)))
 
 
-def with_advantage(own: Batch, factor: jax.Array, hp: "A2po") -> Batch:
+def with_advantage(batch: Batch, factor: jax.Array, hp: "A2po") -> Batch:
     """HAPPO: the factor multiplies the advantage."""
     del hp
-    return own._replace(advantage=factor * own.advantage)
+    return batch._replace(advantage=factor * batch.advantage)
 
 
 # By `others`: an agent's batch with the factor, arranged as its advantages are, in its loss.

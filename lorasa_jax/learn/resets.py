@@ -6,11 +6,11 @@ import jax.numpy as jnp
 RESETS = 8  # groups in which all environments would be reset
 
 
-def reset_ended(env, ended: jax.Array, keys: jax.Array, now):
-    """`now` (states, time steps) [env, ...] with those reset that have ended [env]; keys [env].
+def reset_ended(env, ended: jax.Array, keys: jax.Array, current):
+    """`current` (states, time steps) [env, ...], those that have ended [env] reset; keys [env].
 
-    A few at a time, until all are: resets cost as much as the episodes that end, not as many as
-    there are environments, also under vmap, where a condition would evaluate both its branches.
+    A few at a time, until all are: the cost follows the number of episodes that end, not the
+    number of environments, also under vmap, where a condition would evaluate both its branches.
     """
     num_envs = ended.shape[0]
     group = max(1, num_envs // RESETS)
@@ -18,18 +18,18 @@ def reset_ended(env, ended: jax.Array, keys: jax.Array, now):
     order = jnp.concatenate([order, jnp.zeros(group, order.dtype)])
     count = ended.sum()
 
-    def more(loop):
+    def unfinished(loop):
         return loop[1] < count
 
-    def some(loop):
-        now, begin = loop
-        who = jax.lax.dynamic_slice(order, (begin,), (group,))
-        fresh = jax.vmap(env.reset)(keys[who])
-        into = jnp.where(begin + jnp.arange(group) < count, who, num_envs)
-        put = lambda old, new: old.at[into].set(new, mode="drop")  # noqa: E731
-        return jax.tree.map(put, now, fresh), begin + group
+    def reset_group(loop):
+        current, begin = loop
+        indices = jax.lax.dynamic_slice(order, (begin,), (group,))
+        fresh = jax.vmap(env.reset)(keys[indices])
+        destinations = jnp.where(begin + jnp.arange(group) < count, indices, num_envs)
+        put = lambda old, new: old.at[destinations].set(new, mode="drop")  # noqa: E731
+        return jax.tree.map(put, current, fresh), begin + group
 
-    return jax.lax.while_loop(more, some, (now, jnp.zeros((), count.dtype)))[0]
+    return jax.lax.while_loop(unfinished, reset_group, (current, jnp.zeros((), count.dtype)))[0]
 
 
 def choose(condition: jax.Array, new, old):

@@ -55,8 +55,8 @@ def gae(*, gamma: float, gae_lambda: float, **trajectory) -> jax.Array:
 
     Value targets are `values` plus these.
     """
-    found = steps(gamma=gamma, **trajectory)
-    return _backward(found, gamma * gae_lambda * found.continues)
+    td_steps = steps(gamma=gamma, **trajectory)
+    return _backward(td_steps, gamma * gae_lambda * td_steps.continues)
 
 
 def off_policy(
@@ -73,8 +73,8 @@ def off_policy(
 def _backward(trajectory, reach):
     """A_t = keeps_t (error_t + reach_t A_(t+1)); reach_t covers the way from t to t + 1."""
 
-    def step(following, now):
-        error, reach, keeps = now
+    def step(following, current):
+        error, reach, keeps = current
         advantage = keeps * (error + reach * following)
         return advantage, advantage
 
@@ -108,15 +108,15 @@ def _running(trajectory, ratio, gamma, gae_lambda):
     length, decay = ratio.shape[0], gamma * gae_lambda
     starts = jnp.arange(length).reshape(-1, *[1] * (ratio.ndim - 1))
 
-    def step(carry, now):
+    def step(carry, current):
         product, weight, total = carry
-        t, ratio, error, reach, keeps = now
+        t, ratio, error, reach, keeps = current
         begun, fresh = starts < t, starts == t
         product = jnp.where(fresh, 1.0, jnp.minimum(1.0, ratio * product))
         weight = jnp.where(fresh, keeps, jnp.where(begun, weight * decay * reach * keeps, 0.0))
         return (product, weight, total + weight * product * error), None
 
-    # The way to a step leads over the end of the one before.
+    # To reach a step, a trace passes the end of the step before it.
     before = jnp.concatenate([jnp.ones_like(ratio[:1]), trajectory.continues[:-1]])
     zero = jnp.zeros_like(ratio)
     inputs = (jnp.arange(length), ratio, trajectory.errors, before, trajectory.keeps)

@@ -130,14 +130,14 @@ def unroll(
     actor_weights,
     critic_weights,
     runner: Runner,
-    seen: Observed | None = None,
+    statistics: Observed | None = None,
     *,
     length: int,
     chunk: int,
 ) -> tuple[Runner, Trajectory, Episodes]:
     """Acts for `length` steps, storing recurrent states every `chunk` steps. The key is consumed.
 
-    seen: statistics by which networks see observations and states normalised, if any.
+    statistics: those by which networks see observations and states normalised, if any.
     Environments are reset as they end; the critic's view of a truncated episode's last observation
     is kept until the end, when all such values are computed at once.
     """
@@ -145,7 +145,7 @@ def unroll(
     def step(carry, draws):
         runner, ends, episodes = carry
         runner, ends, transition, ended = _step(
-            draws, team, actor_weights, critic_weights, runner, ends, seen
+            draws, team, actor_weights, critic_weights, runner, ends, statistics
         )
         return (runner, ends, jax.tree.map(jnp.add, episodes, ended)), transition
 
@@ -154,14 +154,15 @@ def unroll(
         carry, transitions = jax.lax.scan(step, carry, draws)
         return carry, (transitions, runner.actor_carry, runner.critic_carry)
 
-    no_ends, none = _no_ends(runner, end_slots(team.env, length)), Episodes(*[jnp.zeros(())] * 3)
+    no_ends = _no_ends(runner, end_slots(team.env, length))
+    no_episodes = Episodes(*[jnp.zeros(())] * 3)
     carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
         run_chunk,
-        (runner, no_ends, none),
+        (runner, no_ends, no_episodes),
         _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
-    values = _values_after(team, critic_weights, runner, ends, seen)
+    values = _values_after(team, critic_weights, runner, ends, statistics)
     return runner, Trajectory(transitions, actor_carry, critic_carry, *values), episodes
 
 
@@ -173,16 +174,16 @@ def _no_ends(runner: Runner, slots: int) -> _Ends:
     )
 
 
-def _values_after(team, critic_weights, runner, ends, seen):
+def _values_after(team, critic_weights, runner, ends, statistics):
     """V after the last step [env, agent], and of truncated episodes' ends [slot, env, agent]."""
-    last_state = _shown(seen and seen.state, runner.timestep.state)
+    last_state = _shown(statistics and statistics.state, runner.timestep.state)
     _, last_value = critic_values(
         team, critic_weights, runner.critic_carry, last_state, runner.first
     )
     never = jnp.zeros(runner.first.shape, bool)
     _, end_values = jax.vmap(
         lambda carry, state: critic_values(team, critic_weights, carry, state, never)
-    )(ends.carry, _shown(seen and seen.state, ends.state))
+    )(ends.carry, _shown(statistics and statistics.state, ends.state))
     return last_value, end_values
 
 
@@ -210,29 +211,29 @@ def _shown(moments, x):
     return x if moments is None else normalised(moments, x)
 
 
-def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
+def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
     """One step of all environments: act, step, remember truncated ends, reset."""
-    env, now = team.env, runner.timestep
-    obs = _shown(seen and seen.obs, now.obs)
+    env, timestep = team.env, runner.timestep
+    obs = _shown(statistics and statistics.obs, timestep.obs)
+    state = _shown(statistics and statistics.state, timestep.state)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
         agent_axis=2,
     )  # fmt: skip
     outputs = jax.tree.map(lambda x: x[0], outputs)
     critic_carry, value = critic_values(
-        team, critic_weights, runner.critic_carry, _shown(seen and seen.state, now.state),
-        runner.first,
-    )  # fmt: skip
-    action = team.distribution.sample(outputs, now.legal, draws.action)
-    log_prob = team.distribution.log_prob(outputs, now.legal, action)
+        team, critic_weights, runner.critic_carry, state, runner.first
+    )
+    action = team.distribution.sample(outputs, timestep.legal, draws.action)
+    log_prob = team.distribution.log_prob(outputs, timestep.legal, action)
     env_state, after = jax.vmap(env.step)(
         draws.step, runner.env_state, team.distribution.to_env(action)
     )
     ended = after.terminated | after.truncated
     cut = after.truncated & ~after.terminated
     transition = Transition(
-        obs=now.obs, state=now.state, action=action, log_prob=log_prob, value=value,
-        active=now.active, legal=now.legal, first=runner.first, reward=after.reward,
+        obs=timestep.obs, state=timestep.state, action=action, log_prob=log_prob, value=value,
+        active=timestep.active, legal=timestep.legal, first=runner.first, reward=after.reward,
         terminated=after.terminated, truncated=cut, slot=ends.used,
     )  # fmt: skip
     ends = _remember(ends, cut, after.state, critic_carry)
@@ -253,10 +254,11 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, seen):
 
 def _remember(ends, cut, state, carry):
     slots, num_envs = ends.state.shape[:2]
-    at = jnp.where(cut, ends.used, slots), jnp.arange(num_envs)  # no such slot: nothing is written
+    # Where nothing was cut the slot is out of range, and nothing is written.
+    indices = jnp.where(cut, ends.used, slots), jnp.arange(num_envs)
     return _Ends(
-        ends.state.at[at].set(state, mode="drop"),
-        ends.carry.at[at].set(carry, mode="drop"),
+        ends.state.at[indices].set(state, mode="drop"),
+        ends.carry.at[indices].set(carry, mode="drop"),
         ends.used + cut,
     )
 

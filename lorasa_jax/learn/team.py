@@ -131,7 +131,7 @@ def forward(
         return network.apply({"params": params}, carry, x, first, prepared=prepared)
 
     tree, axes = weights
-    carry, x = jax.tree.map(jnp.asarray, (carry, x))  # NumPy's may be given, which vmap leaves
+    carry, x = jax.tree.map(jnp.asarray, (carry, x))  # vmap would not convert NumPy arrays
     if not jax.tree.leaves(axes):
         # Agents are rows like any others: a matrix's gradient is one product, not a sum of many.
         # Measured for the eight agents of 3s5z at width 128: an update takes 0.8 times as long.

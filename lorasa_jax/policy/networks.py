@@ -84,7 +84,7 @@ def layers_of(kind: str, depth: int = DEPTH) -> tuple[str, ...]:
 
 
 def layer_of(name: str) -> str:
-    """The layer that a parameter's module belongs to: a head's further outputs are the head's."""
+    """The layer of a parameter's module: a head's further outputs belong to its layer."""
     return HEAD if name.startswith(f"{HEAD}_") else name
 
 
@@ -112,7 +112,7 @@ def _product_forward(x, kernel):
 
 def _product_backward(residuals, gradient):
     x, kernel = residuals
-    count = math.prod(x.shape[:-1])  # not -1, which fails where agents have nothing of their own
+    count = math.prod(x.shape[:-1])  # not -1, which fails where there are no features
     rows = x.reshape(count, x.shape[-1]), gradient.reshape(count, gradient.shape[-1])
     return matmul(gradient, kernel.T), matmul(rows[0].T, rows[1])
 
@@ -170,8 +170,8 @@ class Linear(nn.Module):
             kernel = scale[:, None] * kernel
         if isinstance(x, Views):
             common = x.common.shape[-1]
-            own = product(x.own, kernel[common:]) + bias
-            return product(x.common, kernel[:common]) + own
+            individual = product(x.own, kernel[common:]) + bias
+            return product(x.common, kernel[:common]) + individual
         return product(x, kernel) + bias
 
 
@@ -223,16 +223,18 @@ class RecurrentNetwork(nn.Module):
         return carry, outputs
 
     def prepare(self, x, alike: int = 0):
-        """What inputs become whatever the parameters are: once for all passes over them.
+        """The part of a forward pass that no parameter enters, done once for all passes over x.
 
         alike: how many first features of x [..., agent, features] are the same for all agents,
         who have the same mean and variance too; with any, the result is `Views`.
         """
         if not alike:
             return standardise(x) if self.layer_norm else x
-        one = x[..., :1, :]
-        views = Views(one[..., :alike], x[..., alike:])
-        return Views(*[standardise(part, one) for part in views]) if self.layer_norm else views
+        first_agent = x[..., :1, :]
+        views = Views(first_agent[..., :alike], x[..., alike:])
+        return (
+            Views(*[standardise(part, first_agent) for part in views]) if self.layer_norm else views
+        )
 
     def _normed(self, x, number, prepared=False) -> tuple[Any, Any]:
         """The input of layer `number`, and the affine part of its LayerNorm, if it has one."""
@@ -243,7 +245,7 @@ class RecurrentNetwork(nn.Module):
 
     @property
     def form(self) -> dict[str, Any]:
-        """{key of Network: value}: what it is apart from what it puts out."""
+        """{key of Network: value}: what it is built of, without its outputs."""
         return _shared(self, RecurrentNetwork)
 
     @property

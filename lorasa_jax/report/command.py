@@ -1,6 +1,6 @@
 """The command line: `python -m lorasa_jax.report RUN... [key=value ...]`.
 
-Writes what finished runs came to as one HTML page; several runs are compared.
+Writes the results of finished runs as one HTML page; several runs are compared.
 """
 
 import dataclasses
@@ -27,28 +27,28 @@ class Options:
 
 def parse(arguments: list[str]) -> Options:
     """Options from RUN and `key=value` arguments; ConfigError names what is wrong."""
-    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-    chosen = keys.parse(Options, [word for word in arguments if word not in folders])
+    folders = [argument for argument in arguments if "=" not in argument or Path(argument).is_dir()]
+    chosen = keys.parse(Options, [argument for argument in arguments if argument not in folders])
     if not folders:
         raise ConfigError("give one RUN or more, the folders of finished runs.")
     places = [Path(folder).resolve() for folder in folders]
-    twice = [
+    duplicates = [
         folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1
     ]
-    if twice:
-        raise ConfigError(f"{twice[0]} is given twice; give each run once.")
+    if duplicates:
+        raise ConfigError(f"{duplicates[0]} is given twice; give each run once.")
     return dataclasses.replace(chosen, runs=tuple(folders))
 
 
 def names(folders: tuple[str, ...]) -> list[str]:
-    """What to call every run: its folder, and as many folders above as tell all apart."""
+    """A name for every run: its folder, with as many parents as make all names different."""
     parts = [Path(folder).resolve().parts for folder in folders]
-    found = []
+    labels = []
     for count in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(part[-count:]) for part in parts]
-        if len(set(found)) == len(found):
+        labels = ["/".join(part[-count:]) for part in parts]
+        if len(set(labels)) == len(labels):
             break
-    return found
+    return labels
 
 
 def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | None]:

@@ -40,7 +40,7 @@ def require_account() -> None:
 
 
 def require_logged(folders: tuple[str, ...]) -> None:
-    """Refuses runs that W&B was never told of.
+    """Refuses runs that were not logged to W&B.
 
     Raises:
       ConfigError: names the first such run.
@@ -91,7 +91,7 @@ def board(stories: list[Story], entity: str, project: str) -> Any:
             panels=[_line(wr, titles[name], name, i) for i, name in enumerate(names)],
         )
 
-    whole = wr.MediaBrowser(
+    page_panel = wr.MediaBrowser(
         title="The page", media_keys=[PAGE], num_columns=1,
         layout=wr.Layout(x=0, y=0, w=COLUMNS, h=4 * ROWS),
     )  # fmt: skip
@@ -107,7 +107,7 @@ def board(stories: list[Story], entity: str, project: str) -> Any:
             wr.H1("Learning curves"), lines(scores),
             wr.H1("Losses and entropy"), lines(LOSSES),
             wr.H1("Who the agents became"), *_facts(wr, stories),
-            wr.PanelGrid(runsets=[pages], panels=[whole]),
+            wr.PanelGrid(runsets=[pages], panels=[page_panel]),
         ],
     )  # fmt: skip
 

@@ -90,28 +90,28 @@ def results(stories: list[Story]) -> str:
 
 def measures(story: Story) -> dict[str, str]:
     """What the table says of one run."""
-    summary, found = story.summary, {}
-    found["Final return"] = _amount(summary["eval_return"])
+    summary, cells = story.summary, {}
+    cells["Final return"] = _amount(summary["eval_return"])
     if len(summary["seeds"]) > 1:
-        found["per seed"] = " · ".join(map(_amount, summary["eval_return_per_seed"]))
+        cells["per seed"] = " · ".join(map(_amount, summary["eval_return_per_seed"]))
     if "win_rate" in summary:
-        found["Win rate"] = f"{summary['win_rate']:.1%}"
+        cells["Win rate"] = f"{summary['win_rate']:.1%}"
         if len(summary["seeds"]) > 1:
-            found["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
+            cells["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
-        found["Best return"] = f"{_amount(best)} at {step:,}"
+        cells["Best return"] = f"{_amount(best)} at {step:,}"
     if "action_std" in story.curves:
         spread = story.curves["action_std"]["median"][-1]
-        found["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
+        cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
-        found["Neural diversity"] = f"{story.snd:.3g}"
+        cells["Neural diversity"] = f"{story.snd:.3g}"
     if story.switched_at is not None:
-        found["Switched at step"] = f"{story.switched_at:,}"
-    found.update(_parameters(summary["parameters"]))
+        cells["Switched at step"] = f"{story.switched_at:,}"
+    cells.update(_parameters(summary["parameters"]))
     if "steps_per_second" in summary:
-        found["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
-    return found
+        cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
+    return cells
 
 
 def _amount(value):
@@ -120,12 +120,12 @@ def _amount(value):
 
 def _parameters(counts):
     """{what: how many}, one policy's of one seed; adapters apart from what they adapt."""
-    found = {}
+    totals = {}
     for name, count in counts.items():
         role, bank = name.split()
         what = f"{role.capitalize()} {'adapters' if bank == 'adapters' else 'parameters'}"
-        found[what] = found.get(what, 0) + count
-    return {what: f"{count:,}" for what, count in found.items()}
+        totals[what] = totals.get(what, 0) + count
+    return {what: f"{count:,}" for what, count in totals.items()}
 
 
 # --- curves --------------------------------------------------------------------------------
@@ -135,33 +135,35 @@ def learning(stories: list[Story], chart) -> str:
     """One set of curves for every environment; all its runs together."""
     parts = []
     colours = panels.run_colours(len(stories))
-    said = "Greedy episodes"
+    caption = "Greedy episodes"
     if any(len(story.summary["seeds"]) > 1 for story in stories):
-        said += "; the line is the median over seeds, the band reaches from quartile to quartile"
+        caption += "; the line is the median over seeds, the band reaches from quartile to quartile"
     environments = dict.fromkeys(story.summary["env"] for story in stories)
     for env in environments:
-        own = [(s, c) for s, c in zip(stories, colours, strict=True) if s.summary["env"] == env]
-        told = [{**story.curves, "switched_at": story.switched_at} for story, _ in own]
-        scores = [score for score in TITLES if all(score in run for run in told)]
+        pairs = zip(stories, colours, strict=True)
+        env_stories = [(s, c) for s, c in pairs if s.summary["env"] == env]
+        runs = [{**story.curves, "switched_at": story.switched_at} for story, _ in env_stories]
+        scores = [score for score in TITLES if all(score in run for run in runs)]
         wide = panels.WIDE if len(scores) == 1 else panels.HALF
-        figures = "".join(_curve(told, score, [c for _, c in own], chart, wide) for score in scores)
+        env_colours = [colour for _, colour in env_stories]
+        figures = "".join(_curve(runs, score, env_colours, chart, wide) for score in scores)
         if len(environments) > 1:
             parts.append(f"<h3>{escape(env)}</h3>")
-        if len(own) > 1:
+        if len(env_stories) > 1:
             items = "".join(
-                f'<li><i style="background:{c}"></i>{escape(s.name)}</li>' for s, c in own
+                f'<li><i style="background:{c}"></i>{escape(s.name)}</li>' for s, c in env_stories
             )
             parts.append(f'<ul class="legend">{items}</ul>')
         kind = "broad" if len(scores) == 1 else "pair"
         parts.append(f'<div class="figures {kind}">{figures}</div>')
     signs = [sign for story in stories for sign in story.summary.get("warnings", ())]
-    told = "".join(f"<p>Warning: {escape(sign)}</p>" for sign in signs)
-    return f'<p class="quiet">{said}.</p>' + told + "".join(parts)
+    warnings = "".join(f"<p>Warning: {escape(sign)}</p>" for sign in signs)
+    return f'<p class="quiet">{caption}.</p>' + warnings + "".join(parts)
 
 
-def _curve(told, score, colours, chart, wide):
+def _curve(runs, score, colours, chart, wide):
     narrow, wide = (
-        chart(panels.curves(told, score, colours, width=width)).replace(
+        chart(panels.curves(runs, score, colours, width=width)).replace(
             'class="chart"', f'class="chart {name}"'
         )
         for width, name in ((panels.NARROW, "narrow"), (wide, "wide"))
@@ -174,11 +176,11 @@ def _curve(told, score, colours, chart, wide):
 
 def one(story: Story, chart, level: str) -> str:
     """The sections of one run under headings of a level."""
-    whose = f" (seed {story.policy})" if len(story.summary["seeds"]) > 1 else ""
+    seed_note = f" (seed {story.policy})" if len(story.summary["seeds"]) > 1 else ""
     ids = " under its own id" if story.config["env"]["agent_ids"] else ""
     parts = [
         f"<{level}>Who the agents became</{level}>",
-        f'<p class="quiet">The policies at step {story.step:,}{whose}, each{ids} on the same '
+        f'<p class="quiet">The policies at step {story.step:,}{seed_note}, each{ids} on the same '
         f"{story.observations:,} joint observations, met while they played together.</p>",
         f'<div class="figures pair">{_distances(story, chart)}{_norms(story, chart)}</div>',
         f'<div class="figures">{_activations(story, chart)}</div>',

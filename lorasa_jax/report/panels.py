@@ -1,6 +1,6 @@
 """The report's charts: numbers in, SVG out, for a page that is light or dark.
 
-A chart has no ground of its own, and its inks are the page's CSS variables. Cells of a map are one
+A chart has no background, and its colours are CSS variables of the page. Cells of a map are one
 blue at the strength of their value. Lengths are CSS pixels at a chart's natural width.
 """
 
@@ -31,10 +31,10 @@ _RULES: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def curves(told: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
+def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
     """Learning curves of runs [run]: median and quartiles over seeds, the switch marked.
 
-    told: for every run `steps`, `switched_at` and, under the name of the score, `median`, `lower`
+    runs: for every run `steps`, `switched_at` and, under the name of the score, `median`, `lower`
     and `upper` (`story.learning`). A single seed is a line alone.
     """
     height = round(90 + 0.25 * width if width > NARROW else 0.72 * width)
@@ -43,12 +43,12 @@ def curves(told: list[dict], score: str, colours: list[str], *, width: int = NAR
         left, bottom = 50, 46
         axes = figure.add_axes((left / width, bottom / height, 1 - (left + 14) / width,
                                 1 - (bottom + 24) / height))  # fmt: skip
-        for run, colour in zip(told, colours, strict=True):
+        for run, colour in zip(runs, colours, strict=True):
             values = {key: np.array(x, float) for key, x in run[score].items()}
             axes.fill_between(run["steps"], values["lower"], values["upper"], color=colour,
                               alpha=0.2, lw=0)  # fmt: skip
             axes.plot(run["steps"], values["median"], color=colour, lw=2, solid_capstyle="round")
-        _switches(axes, told, colours)
+        _switches(axes, runs, colours)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="y", color=_LINE, lw=1)
         axes.set_axisbelow(True)
@@ -69,18 +69,18 @@ def _ticks(score, limits):
     return EngFormatter(sep="") if max(map(abs, limits)) >= 1e4 else "{x:,.6g}"
 
 
-def _switches(axes, told, colours):
+def _switches(axes, runs, colours):
     """A dashed line where adapters begin: one for all runs, or each run's in its colour."""
-    at = {run["switched_at"] for run in told} - {None}
-    same = len(at) == 1
-    for i, (run, colour) in enumerate(zip(told, colours, strict=True)):
+    steps = {run["switched_at"] for run in runs} - {None}
+    same = len(steps) == 1
+    for i, (run, colour) in enumerate(zip(runs, colours, strict=True)):
         if run["switched_at"] is not None:
             axes.axvline(run["switched_at"], color=_QUIET if same else colour, ls=(0, (4, 4)),
                          lw=1, gid=f"switch-{i}")  # fmt: skip
-    if at:
-        right = axes.transLimits.transform((max(at), 0))[0] > 0.6
+    if steps:
+        right = axes.transLimits.transform((max(steps), 0))[0] > 0.6
         axes.annotate(
-            "adapters" if same else "adapters begin", (max(at), 1.02),
+            "adapters" if same else "adapters begin", (max(steps), 1.02),
             xycoords=("data", "axes fraction"), color=_QUIET, va="bottom",
             ha="right" if right else "left",
         )  # fmt: skip
@@ -100,29 +100,29 @@ def cells(
 ) -> str:
     """A map of values [row, column] from 0 up; rows are agents, with a swatch of their colour.
 
-    Numbers are written where they fit; of too many names only some are. No names of columns at
-    all: they are counted. scale: what the values are; cell_height: square cells by default.
+    Numbers are written where they fit; of names that are too many, only some. Columns without
+    names are counted. scale: what the values are; cell_height: square cells by default.
     """
     values = np.asarray(values, float)
-    left = min(26 + max(_wide(row) for row in rows), 0.45 * width)
+    left = min(26 + max(_text_width(row) for row in rows), 0.45 * width)
     cell = (width - left - 2) / values.shape[1]
     cell = cell if cell_height else min(cell, 60)
-    tall = cell_height or cell
-    upright = bool(columns) and max(map(_wide, columns)) + 6 > cell
-    foot = 22 if not upright else 12 + max(map(_wide, columns))
+    row_height = cell_height or cell
+    upright = bool(columns) and max(map(_text_width, columns)) + 6 > cell
+    foot = 22 if not upright else 12 + max(map(_text_width, columns))
     foot += 14 * bool(column_colours)
-    bottom = tall * len(values)
+    bottom = row_height * len(values)
     height = bottom + foot + 34
-    most = values.max(initial=0.0)
+    largest = values.max(initial=0.0)
     with matplotlib.rc_context(_RULES):
         figure, axes = _sheet(width, height)
         right = left + cell * values.shape[1]
-        _strengths(axes, values / (most or 1.0), (left, right, bottom, 0))
+        _strengths(axes, values / (largest or 1.0), (left, right, bottom, 0))
         for i, (row, colour) in enumerate(zip(rows, row_colours, strict=True)):
-            y = (i + 0.5) * tall
-            side = min(10, 0.8 * tall)
+            y = (i + 0.5) * row_height
+            side = min(10, 0.8 * row_height)
             axes.add_patch(Rectangle((2, y - side / 2), 10, side, color=colour, lw=0))
-            if i % int(np.ceil(17 / tall)) == 0:
+            if i % int(np.ceil(17 / row_height)) == 0:
                 axes.text(18, y, row, va="center", color=_INK)
         for j, colour in enumerate(column_colours or ()):
             side = min(10, 0.8 * cell)
@@ -136,9 +136,9 @@ def cells(
             for x, number, side in ((left, 1, "left"), (right, values.shape[1], "right")):
                 axes.text(x, top - 2, str(number), ha=side, va="top", color=_QUIET)
             axes.text((left + right) / 2, top - 2, "unit", ha="center", va="top", color=_QUIET)
-        if cell >= 38 and tall >= 20:
-            _write(axes, values, most, left, cell, tall)
-        _scale(axes, left, height - 12, most, scale, width)
+        if cell >= 38 and row_height >= 20:
+            _write(axes, values, largest, left, cell, row_height)
+        _scale(axes, left, height - 12, largest, scale, width)
         return svg(figure, label)
 
 
@@ -160,28 +160,29 @@ def _strengths(axes, shares, extent):
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _write(axes, values, most, left, cell, tall):
-    digits = 0 if most >= 100 else 1 if most >= 10 else 2
+def _write(axes, values, largest, left, cell, row_height):
+    digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
     for (i, j), value in np.ndenumerate(values):
-        strong = value > 0.55 * most
-        axes.text(left + (j + 0.5) * cell, (i + 0.5) * tall, f"{value:.{digits}f}", ha="center",
-                  va="center", color="white" if strong else _INK)  # fmt: skip
+        strong = value > 0.55 * largest
+        x, y = left + (j + 0.5) * cell, (i + 0.5) * row_height
+        colour = "white" if strong else _INK
+        axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", color=colour)
 
 
-def _scale(axes, left, y, most, said, width):
+def _scale(axes, left, y, largest, label, width):
     """0, a strip in all strengths, the largest value, and what is measured."""
     axes.text(left, y, "0", va="center", color=_QUIET)
     _strengths(axes, np.linspace(0, 1, 64)[None], (left + 14, left + 74, y + 5, y - 5))
-    axes.text(left + 80, y, f"{most:.3g}  {said}", va="center", color=_QUIET)
+    axes.text(left + 80, y, f"{largest:.3g}  {label}", va="center", color=_QUIET)
 
 
-def _wide(text):
+def _text_width(text):
     """About how wide a text is (px)."""
     return 0.6 * TEXT * len(text)
 
 
 def svg(figure: Figure, label: str) -> str:
-    """A figure as an element of a page, whose inks it takes over."""
+    """A figure as an element of a page, in the page's colours."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, dpi=72)
     text = file.getvalue()
@@ -196,10 +197,10 @@ def svg(figure: Figure, label: str) -> str:
     text = text.replace("xlink:href", "href")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
-    wide, high = (72 * size for size in figure.get_size_inches())
+    width, height = (72 * size for size in figure.get_size_inches())
     head = (
         f'<svg class="chart" role="img" aria-label="{escape(label)}" '
-        f'viewBox="0 0 {wide:.5g} {high:.5g}" style="max-width: {1.2 * wide:.5g}px">'
+        f'viewBox="0 0 {width:.5g} {height:.5g}" style="max-width: {1.2 * width:.5g}px">'
     )
     return re.sub(r"\s*\n\s*", "\n", head + text[text.index(">") + 1 :])
 

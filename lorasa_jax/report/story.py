@@ -96,7 +96,7 @@ def check(out: Path, policy: int | None) -> None:
 
 
 def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -> Story:
-    """The story of the run in `out`; `say` hears what is being done where it takes a while.
+    """The story of the run in `out`; `say` is called with what is being done, if it takes time.
 
     policy: the seed whose agents are looked at, by default the first. The run was checked before.
 
@@ -110,14 +110,14 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
     team, agents = loaded.seeing_team, list(loaded.env().agents)
     length = min(LENGTH, team.env.max_steps)
     say(f"{name}: comparing {len(agents)} agents on {length * ENVS:,} joint observations")
-    seen = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(
+    measured = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(
         jax.random.key(0), loaded.banks
     )
-    matrix = np.asarray(seen.distances)
-    shown = None
+    matrix = np.asarray(measured.distances)
+    page = None
     if hasattr(team.env, "replay"):
         say(f"{name}: playing an episode")
-        shown = replay(loaded)
+        page = replay(loaded)
     return Story(
         name=name,
         out=str(out),
@@ -128,15 +128,15 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         policy=policy,
         step=loaded.step,
         agents=agents,
-        colours=colours(shown, len(agents)),
+        colours=colours(page, len(agents)),
         observations=length * ENVS,
         distance=metric(team),
         distances=_numbers(matrix),
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
-        layers=list(weights.ordered(seen.activations)),
-        norms=None if seen.norms is None else _numbers(adapters.by_layer(seen.norms)),
-        activations={k: _numbers(x) for k, x in weights.ordered(seen.activations).items()},
-        replay=shown,
+        layers=list(weights.ordered(measured.activations)),
+        norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
+        replay=page,
     )
 
 
@@ -148,11 +148,11 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
     """
     scheme, own_ids = team.actor.scheme, policies.carries_ids(team.env)
     acting = scheme.weights(banks)
-    seen = collect(key, team, acting, length=length, num_envs=ENVS)
+    observations = collect(key, team, acting, length=length, num_envs=ENVS)
     distance = distances_of(team.distribution)[metric(team)]
     return Behaviour(
-        diversity.distance_matrix(distance, team, acting, seen, own_ids=own_ids),
-        activations.activation_maps(team, acting, seen, own_ids=own_ids),
+        diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
+        activations.activation_maps(team, acting, observations, own_ids=own_ids),
         weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
         if scheme.adapts
         else None,
@@ -174,15 +174,15 @@ def metrics(out: Path, config: Config) -> list[dict]:
     try:
         rows = reporting.read_metrics(Path(out))
         lines = len(path.read_text().splitlines()) if rows else -1
-        there = [(row["env_steps"], row["seed"]) for row in rows]
+        present = [(row["env_steps"], row["seed"]) for row in rows]
         numbers = [float(row["eval_return"] or 0) for row in rows]
         named = all(row["phase"] in config.phase_names for row in rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
-    steps = sorted({step for step, _ in there})
-    wanted = sorted((step, seed) for step in steps for seed in config.seeds)
+    steps = sorted({step for step, _ in present})
+    expected = sorted((step, seed) for step in steps for seed in config.seeds)
     ended = bool(steps) and steps[-1] == config.total_steps
-    if lines != len(numbers) or sorted(there) != wanted or not (ended and named):
+    if lines != len(numbers) or sorted(present) != expected or not (ended and named):
         raise ConfigError(f"{path} lacks lines; run it again in another folder.")
     return rows
 
@@ -194,16 +194,16 @@ def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
     standard deviation of continuous actions while training; median and quartiles are over seeds.
     What is not finite is None.
     """
-    found: dict[str, Any] = {"steps": sorted({row["env_steps"] for row in rows})}
+    result: dict[str, Any] = {"steps": sorted({row["env_steps"] for row in rows})}
     for score in SCORES:
         if not all(score in row for row in rows):
             continue
         at = {(row["seed"], row["env_steps"]): row[score] for row in rows}
-        values = np.array([[at[seed, step] for step in found["steps"]] for seed in seeds], float)
-        over = curves.summary(values)
-        parts = {"seeds": values, **{k: getattr(over, k) for k in ("median", "lower", "upper")}}
-        found[score] = {key: _numbers(x) for key, x in parts.items()}
-    return found
+        values = np.array([[at[seed, step] for step in result["steps"]] for seed in seeds], float)
+        summary = curves.summary(values)
+        parts = {"seeds": values, **{k: getattr(summary, k) for k in ("median", "lower", "upper")}}
+        result[score] = {key: _numbers(x) for key, x in parts.items()}
+    return result
 
 
 def replay(policy: Policy) -> str:
@@ -217,8 +217,8 @@ def replay(policy: Policy) -> str:
 
 def colours(page: str | None, agents: int) -> list[str]:
     """Every agent's colour: the one that a replay shows it in, else the palette's."""
-    inside = re.search(r'id="recording"[^>]*>(.*?)</script>', page or "", re.S)
-    units = json.loads(inside[1]).get("units") if inside else None
+    recording = re.search(r'id="recording"[^>]*>(.*?)</script>', page or "", re.S)
+    units = json.loads(recording[1]).get("units") if recording else None
     if units:
         return [unit["colour"] for unit in units[:agents]]
     return [to_hex(colour) for colour in palette(agents)]

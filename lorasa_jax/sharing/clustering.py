@@ -98,7 +98,7 @@ def embed(key: jax.Array, data: Experience, num_agents: int) -> np.ndarray:
 def cluster(embeddings: np.ndarray, seed: int = 42) -> tuple[int, ...]:
     """The group of every agent [agent]: k-means, k of the best silhouette among 2 ... n - 1.
 
-    Groups are numbered in the order in which agents meet them. Raises ValueError below 3 agents.
+    Groups are numbered in the order of their first agents. Raises ValueError below 3 agents.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
@@ -111,12 +111,12 @@ def cluster(embeddings: np.ndarray, seed: int = 42) -> tuple[int, ...]:
         return (0,) * count
 
     def labels(k):
-        # Scikit-learn's types are those of its defaults, here a word.
+        # Scikit-learn's type for n_init is that of its default, a string.
         means = KMeans(k, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
         return means.fit_predict(embeddings)
 
     options = {k: labels(k) for k in range(2, count)}
-    scored = {k: silhouette_score(embeddings, found) for k, found in options.items()}
+    scored = {k: silhouette_score(embeddings, groups) for k, groups in options.items()}
     return renumbered(options[max(scored, key=lambda k: scored[k])])
 
 

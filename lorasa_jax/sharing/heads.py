@@ -1,4 +1,4 @@
-"""Multi-task learning: what agents have in common is a trunk, what is theirs a head."""
+"""Multi-task learning: agents share a trunk, and each has a head of its own."""
 
 import jax
 import numpy as np

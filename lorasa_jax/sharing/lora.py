@@ -3,7 +3,7 @@
 For a kernel W [d, k], agent i's weight is W + (alpha / r) A_i B_i with A_i [d, r] zero and
 B_i [r, k] uniform on +-1/sqrt(r) at the start, as in the paper's Algorithm 2 and its authors' code.
 Where r >= min(d, k) a factorisation would only cost: the delta is then a full zero matrix of
-scaling 1. The words are PEFT's: rank, alpha, targets, rank_pattern, bias.
+scaling 1. The names are PEFT's: rank, alpha, targets, rank_pattern, bias.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import grouped, ps
 from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
 from lorasa_jax.sharing.seps import ClusterKeys
-from lorasa_jax.values import listed, number, whole
+from lorasa_jax.values import listed, number, whole_number
 
 
 class LoraSpec(NamedTuple):
@@ -222,14 +222,14 @@ def spec(keys: LoraKeys) -> LoraSpec:
     )
 
 
-def _rank(value, said):
-    return whole(value, said, least=0)
+def _rank(value, label):
+    return whole_number(value, label, least=0)
 
 
-def _alpha(value, said):
-    if number(value, said) <= 0:
-        raise ConfigError(f"{said}={value} must be above 0.")
-    return number(value, said)
+def _alpha(value, label):
+    if number(value, label) <= 0:
+        raise ConfigError(f"{label}={value} must be above 0.")
+    return number(value, label)
 
 
 def _check_targets(targets, layers):
@@ -243,9 +243,9 @@ def _check_targets(targets, layers):
         raise ConfigError("sharing.targets names a layer twice; name each once.")
 
 
-def _check_match(pattern, layers, told):
+def _check_match(pattern, layers, subject):
     if not any(fnmatchcase(layer, str(pattern)) for layer in layers):
-        raise ConfigError(f"{told} {pattern}, which is no layer; choose from {listed(layers)}.")
+        raise ConfigError(f"{subject} {pattern}, which is no layer; choose from {listed(layers)}.")
 
 
 def _patterns(patterns, name, layers, adapted_, convert):

@@ -158,10 +158,10 @@ def register(
         model = REGISTRY.like(like)
     taken = {key for row in REGISTRY.rows() if not row.outside for key in row.defaults}
     all_keys = extended(model.keys, options, "way of sharing", taken)
-    told = (name, build), {
+    arguments = (name, build), {
         "like": like, "phases": phases, "keys": keys, "cell": cell, "options": options,
     }  # fmt: skip
-    REGISTRY.register(Row(name, build, all_keys, model.cell, model.phases, registered=told))
+    REGISTRY.register(Row(name, build, all_keys, model.cell, model.phases, registered=arguments))
 
 
 def agent_counts(bank: Bank, per_agent: jax.Array) -> jax.Array:

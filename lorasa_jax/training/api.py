@@ -14,14 +14,14 @@ from lorasa_jax.config import Config
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.training import execution, reporting
 
-_UNSAID = object()
+_DEFAULT = object()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run: where it lies (None if nothing was kept), its configuration, and what it came to.
+    """A run: its folder (None if nothing was kept), its configuration, and its results.
 
-    metrics: a row an evaluation and seed, the columns of `metrics.jsonl`. summary: that of the
+    metrics: one row per evaluation and seed, the columns of `metrics.jsonl`. summary: that of the
     finished run, None while it trains or where it was stopped.
     """
 
@@ -51,9 +51,9 @@ class Trained:
 
 def train(
     *,
-    out: Any = _UNSAID,
+    out: Any = _DEFAULT,
     callbacks: Iterable[Callable[[Trained], Any]] = (),
-    **given: Any,
+    **settings: Any,
 ) -> Trained:
     """Trains what the keys say, or goes on with it, as `python -m lorasa_jax.run` does.
 
@@ -61,7 +61,7 @@ def train(
       out: the run's folder, by default one below `runs`; None keeps nothing on disk.
       callbacks: called with the run after every evaluation; one that returns True stops it, and
         what was trained is kept like that of an interrupted run.
-      **given: the command line's keys, with values as Python has them; those with a dot in
+      **settings: the command line's keys, with values as Python has them; those with a dot in
         `**{"algo.clip": 0.1}`.
 
     Raises:
@@ -70,18 +70,18 @@ def train(
     """
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _trained(Path(folder, "run"), given, tuple(callbacks), kept=False)
-    return _trained(None if out is _UNSAID else out, given, tuple(callbacks), kept=True)
+            return _trained(Path(folder, "run"), settings, tuple(callbacks), kept=False)
+    return _trained(None if out is _DEFAULT else out, settings, tuple(callbacks), kept=True)
 
 
-def _trained(out, given, callbacks, kept):
-    overrides = [f"{key}={spelled(value)}" for key, value in given.items()]
+def _trained(out, settings, callbacks, kept):
+    overrides = [f"{key}={spelled(value)}" for key, value in settings.items()]
     overrides += [] if out is None else [f"out={spelled(str(out))}"]
     config = configuration.load(overrides)
 
     def evaluated():
-        seen = _read(config, None, kept)
-        return any([callback(seen) is True for callback in callbacks])
+        run = _read(config, None, kept)
+        return any([callback(run) is True for callback in callbacks])
 
     summary = execution.execute(config, evaluated if callbacks else None)
     return _read(config, summary, kept)
@@ -96,7 +96,7 @@ def _read(config, summary, kept):
 
 
 def spelled(value: Any) -> str:
-    """A value as the command line says it."""
+    """A value as the command line spells it."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on, kept by Orbax so that no moment of failure can lose it.
+"""A run's saved state, kept by Orbax so that a failure at any moment does not lose it.
 
 A checkpoint is one folder named after its update. Orbax writes it beside the others and renames
 it when it is complete; the last two and the ends of phases are kept.
@@ -84,32 +84,33 @@ class Checkpoints:
     def restore(self, update: int, like: Any, later: Mapping[str, Any] = NOTHING) -> Any:
         """The state of `update`; `like` is a state of the same shapes and types (never read).
 
-        later: what entries of these dictionaries in `like` are where the checkpoint, of an earlier
-        version, lacks them.
+        later: {field of `like`: value}; entries of that field, a dictionary, which a checkpoint of
+        an earlier version lacks, get this value.
         """
         stored = self._stored(update)
-        lacking = {
+        missing = {
             name: [key for key in getattr(like, name) if (name, key) not in stored]
             for name in later
         }
         abstract = jax.tree.map(
             lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(_keys_to_data, like)
         )
-        asked = (
+        requested = (
             abstract._replace(
                 **{
                     name: {key: x for key, x in getattr(abstract, name).items() if key not in keys}
-                    for name, keys in lacking.items()
+                    for name, keys in missing.items()
                 }
             )
             if later
             else abstract
         )
+        stored_form = _without_none(_with_placeholders(requested))
         saved = self._manager.restore(
-            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(_lean(_filled(asked))))
+            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(stored_form))
         )["state"]
-        saved = _whole(asked, saved)
-        for name, keys in lacking.items():
+        saved = _with_none(requested, saved)
+        for name, keys in missing.items():
             new = {key: np.full_like(getattr(abstract, name)[key], later[name]) for key in keys}
             saved = saved._replace(**{name: {**getattr(saved, name), **new}})
         return jax.tree.map(_restored, like, saved)
@@ -133,10 +134,10 @@ def _keys_to_data(tree):
 
 
 def _to_numpy(tree):
-    return _lean(_filled(jax.tree.map(np.asarray, _keys_to_data(tree))))
+    return _without_none(_with_placeholders(jax.tree.map(np.asarray, _keys_to_data(tree))))
 
 
-def _filled(tree):
+def _with_placeholders(tree):
     """The tree with arrays of one zero in place of empty ones, which Orbax refuses to store."""
     return jax.tree.map(lambda x: x if x.size else np.zeros(1, x.dtype), tree)
 
@@ -148,29 +149,29 @@ def _restored(like, stored):
     return jnp.asarray(stored) if like.size else jnp.zeros(like.shape, like.dtype)
 
 
-def _lean(tree) -> Any:
-    """The tree with dictionaries for tuples that have fields of None, and those fields left out.
+def _without_none(tree) -> Any:
+    """The tree with tuples that have None fields as dictionaries without those fields.
 
-    Orbax would tell such a field from one that is not there, as before it was added.
+    To Orbax a field of None differs from one that is absent, as before it was added.
     """
     if isinstance(tree, dict):
-        return {key: _lean(x) for key, x in tree.items()}
+        return {key: _without_none(x) for key, x in tree.items()}
     if not hasattr(tree, "_fields"):
-        return tuple(map(_lean, tree)) if isinstance(tree, tuple) else tree
+        return tuple(map(_without_none, tree)) if isinstance(tree, tuple) else tree
     if any(x is None for x in tree):
-        return {key: _lean(x) for key, x in tree._asdict().items() if x is not None}
-    return type(tree)(*map(_lean, tree))
+        return {key: _without_none(x) for key, x in tree._asdict().items() if x is not None}
+    return type(tree)(*map(_without_none, tree))
 
 
-def _whole(like, lean) -> Any:
-    """The lean tree in the shape of `like`."""
+def _with_none(like, stored) -> Any:
+    """A tree of `_without_none`, in the structure of `like`."""
     if isinstance(like, dict):
-        return {key: _whole(like[key], x) for key, x in lean.items()}
+        return {key: _with_none(like[key], x) for key, x in stored.items()}
     if not hasattr(like, "_fields"):
-        return tuple(map(_whole, like, lean)) if isinstance(like, tuple) else lean
-    parts = lean if isinstance(lean, dict) else lean._asdict()
+        return tuple(map(_with_none, like, stored)) if isinstance(like, tuple) else stored
+    parts = stored if isinstance(stored, dict) else stored._asdict()
     fields = like._asdict().items()
-    return type(like)(*(None if x is None else _whole(x, parts[key]) for key, x in fields))
+    return type(like)(*(None if x is None else _with_none(x, parts[key]) for key, x in fields))
 
 
 def _reason(error):

@@ -36,20 +36,20 @@ def check(config: Config) -> None:
     """
     options = dict(config.env)
     env = envs.make(options.pop("name"), **options)
-    given = config.sharing["clusters"]
-    if given is None:
+    groups = config.sharing["clusters"]
+    if groups is None:
         if env.num_agents < 3:
             raise ConfigError(
                 f"sharing={config.sharing['name']} finds groups among 3 agents or more, and "
                 f"{config.env['name']} has {env.num_agents}; choose ps, nps or ps_lora."
             )
         return
-    whole = isinstance(given, list) and all(
-        isinstance(group, int) and not isinstance(group, bool) and group >= 0 for group in given
+    valid = isinstance(groups, list) and all(
+        isinstance(group, int) and not isinstance(group, bool) and group >= 0 for group in groups
     )
-    if not whole or len(given) != env.num_agents:
+    if not valid or len(groups) != env.num_agents:
         raise ConfigError(
-            f"sharing.clusters={given} must give the number of a group for each of the "
+            f"sharing.clusters={groups} must give the number of a group for each of the "
             f"{env.num_agents} agents."
         )
 
@@ -62,9 +62,9 @@ def find(config: Config) -> tuple[int, ...]:
     """
     from lorasa_jax.training import phases
 
-    given = config.sharing["clusters"]
-    if given is not None:
-        return clustering.renumbered(given)
+    groups = config.sharing["clusters"]
+    if groups is not None:
+        return clustering.renumbered(groups)
     team = phases.build_teams(config, independent=True)[0]
     hp = phases.hyperparameters(config)
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
@@ -85,8 +85,8 @@ def find(config: Config) -> tuple[int, ...]:
     agents = jnp.broadcast_to(jnp.arange(team.env.num_agents), target.shape[:3])
     parts = (agents, steps.obs[:-1], action[:-1], target)
     data = clustering.Experience(*(x.reshape(-1, *x.shape[3:]) for x in parts))
-    # What follows the end of an episode is another's beginning.
+    # The step after an episode's end belongs to another episode.
     ended = (steps.terminated | steps.truncated)[:-1]
-    goes_on = jnp.broadcast_to(~ended[..., None], target.shape[:3]).reshape(-1)
-    data = jax.tree.map(lambda x: x[goes_on], data)
+    continues = jnp.broadcast_to(~ended[..., None], target.shape[:3]).reshape(-1)
+    data = jax.tree.map(lambda x: x[continues], data)
     return clustering.cluster(clustering.embed(train_key, data, team.env.num_agents))

@@ -46,9 +46,9 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
     _claim(out, config)
     with _locked(out):
         _rename_plugins(out, config)
-        done = out / reporting.SUMMARY
-        if done.exists():
-            summary = json.loads(done.read_text())
+        summary_path = out / reporting.SUMMARY
+        if summary_path.exists():
+            summary = json.loads(summary_path.read_text())
             print(f"{out} is already finished")
             reporting.print_summary(reporting.Console(highlight=False), summary)
             return summary
@@ -110,12 +110,12 @@ def _claim(out: Path, config: Config) -> None:
 
 
 def _rename_plugins(out: Path, config: Config) -> None:
-    """Plugins that are given now take the place of those there: their modules may have moved."""
-    there = _written(out / CONFIG)
-    if not config.plugins or there.get("plugins") == list(config.plugins):
+    """Replaces the saved plugins by those given now: their modules may have moved."""
+    saved = _saved_config(out / CONFIG)
+    if not config.plugins or saved.get("plugins") == list(config.plugins):
         return
     try:
-        write_atomically(out / CONFIG, OmegaConf.to_yaml(there | {"plugins": list(config.plugins)}))
+        write_atomically(out / CONFIG, OmegaConf.to_yaml(saved | {"plugins": list(config.plugins)}))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
@@ -137,21 +137,21 @@ def begun(out: Path, config: Config) -> bool:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    there = flat(decisive_part(_written(path)))
-    wanted = flat(config.decisive())
+    saved = flat(decisive_part(_saved_config(path)))
+    requested = flat(config.decisive())
     differing = sorted(
-        key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)
+        key for key in saved.keys() | requested.keys() if saved.get(key) != requested.get(key)
     )
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
     if differing:
-        changes = ", ".join(f"{key} ({there.get(key)} there)" for key in differing)
+        changes = ", ".join(f"{key} ({saved.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
     return True
 
 
-def _written(path: Path) -> dict[str, Any]:
+def _saved_config(path: Path) -> dict[str, Any]:
     """A run's configuration as it stands in its file."""
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
 

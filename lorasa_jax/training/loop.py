@@ -86,10 +86,10 @@ class Run:
                     progress = self._evaluate(phase, progress)
                 due = update % config.checkpoint_every == 0 or update in (phase.end, *self.kept)
                 due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
-                asked = self.evaluated if evaluates else None
-                if due or asked or stop.signal is not None:
+                callback = self.evaluated if evaluates else None
+                if due or callback or stop.signal is not None:
                     self._save(index, progress)
-                if asked and asked() and stop.signal is None:
+                if callback and callback() and stop.signal is None:
                     stop.signal = "callback"
             if _update(progress) < config.num_updates:
                 self.reporter.interrupted(stop.signal, _update(progress))
@@ -163,12 +163,12 @@ class Run:
 
     def _advance(self, phase, progress):
         config, update = self.config, _update(progress)
-        ahead = [phase.end, update + config.updates_per_call]
-        ahead += [kept for kept in self.kept if kept > update]
-        ahead += [
+        milestones = [phase.end, update + config.updates_per_call]
+        milestones += [kept for kept in self.kept if kept > update]
+        milestones += [
             (update // every + 1) * every for every in (config.eval_every, config.checkpoint_every)
         ]
-        n = min(ahead) - update
+        n = min(milestones) - update
         began = time.perf_counter()
         progress = jax.block_until_ready(phase.advance(progress, jnp.int32(n)))
         took = time.perf_counter() - began

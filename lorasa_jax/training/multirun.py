@@ -1,8 +1,9 @@
 """Batches: `python -m lorasa_jax.run --multirun env=... sharing=ps,nps [hydra/launcher=joblib]`.
 
-Hydra makes jobs of values that are several, and a launcher runs them: one after the other, side
-by side, or on a cluster. Every job is a run in a folder of its own, named after its configuration,
-so that the same command goes on with an interrupted batch and skips what has finished.
+Hydra makes a job for every combination of listed values, and a launcher runs them: one after the
+other, side by side, or on a cluster. Every job is a run in a folder of its own, named after its
+configuration, so that the same command goes on with an interrupted batch and skips what has
+finished.
 """
 
 import contextlib
@@ -53,11 +54,11 @@ _stopped = threading.Event()  # set by a signal: jobs that have not begun do not
 
 
 class Outcome(NamedTuple):
-    """How a job ended: its folder, an exit code as of `run.main`, and a few words."""
+    """How a job ended: its folder, an exit code as of `run.main`, and a message."""
 
     out: str
     code: int
-    told: str
+    message: str
 
 
 def check_flags(flags: list[str]) -> None:
@@ -112,7 +113,7 @@ def batch(overrides: list[str]) -> int:
             "a job's process was killed, often for want of memory or time; the same command "
             f"continues ({str(error).splitlines()[0]})."
         ) from error
-    return _tell([result.return_value for results in returns for result in results])
+    return _print_outcomes([result.return_value for results in returns for result in results])
 
 
 def _choice(overrides, group):
@@ -122,7 +123,7 @@ def _choice(overrides, group):
 
 
 def _spelled(override):
-    """As overrides.spelled, for choices that are several too."""
+    """As overrides.spelled, also for several choices."""
     group, equals, choices = override.partition("=")
     if group not in (*GROUPS, "logger") or "(" in choices:
         return override
@@ -130,13 +131,13 @@ def _spelled(override):
     return group + equals + ",".join(one.partition("=")[2] for one in each)
 
 
-def _check_launcher(name, there):
-    if name == "submitit_slurm" and name in there and shutil.which("srun") is None:
+def _check_launcher(name, available):
+    if name == "submitit_slurm" and name in available and shutil.which("srun") is None:
         raise ConfigError(
             "hydra/launcher=submitit_slurm finds no srun here; start the batch where Slurm's "
             "commands are."
         )
-    if name in there:
+    if name in available:
         return
     if name in PACKAGES:
         raise ConfigError(
@@ -144,7 +145,8 @@ def _check_launcher(name, there):
             'pip install -e ".[batch]".'
         )
     raise ConfigError(
-        f"hydra/launcher={name} is not known; choose one of {listed(sorted({*there, *PACKAGES}))}."
+        f"hydra/launcher={name} is not known; "
+        f"choose one of {listed(sorted({*available, *PACKAGES}))}."
     )
 
 
@@ -158,22 +160,22 @@ def _hydra():
 
 def _jobs(overrides, config_loader):
     """The overrides of every job."""
-    own = [o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    parsed = OverridesParser.create(config_loader).parse_overrides(own)
+    run_overrides = [o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    parsed = OverridesParser.create(config_loader).parse_overrides(run_overrides)
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def _check(jobs):
-    """Refuses what any job would be refused for before it compiles, and jobs that are one run."""
-    seen = set()
-    for words in jobs:
-        config = configuration.load(words, batch=True)
-        if config.out in seen:
+    """Checks every job as far as possible before compiling; refuses two jobs that are one run."""
+    folders = set()
+    for overrides in jobs:
+        config = configuration.load(overrides, batch=True)
+        if config.out in folders:
             raise ConfigError(
                 f"two jobs of the batch are the same run, {config.out}; give every key that is to "
                 "vary values that differ in results."
             )
-        seen.add(config.out)
+        folders.add(config.out)
         try:
             execution.begun(Path(config.out), config)
         except OSError as error:
@@ -189,12 +191,12 @@ def job(outside, raw: DictConfig) -> Outcome:
     for register_, rows in zip(
         (envs.register, sharing.register, algorithms.register), outside, strict=True
     ):
-        for arguments, named in rows:
-            register_(*arguments, **named)
+        for arguments, options in rows:
+            register_(*arguments, **options)
     task = tuple(HydraConfig.get().overrides.task)
     config = configuration.resolve(raw, task, batch=True)
-    given = [override for override in task if not override.startswith("out=")]
-    config = dataclasses.replace(config, overrides=(*given, f"out={config.out}"))
+    others = [override for override in task if not override.startswith("out=")]
+    config = dataclasses.replace(config, overrides=(*others, f"out={config.out}"))
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")
     alone = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
@@ -216,13 +218,13 @@ def job(outside, raw: DictConfig) -> Outcome:
     return Outcome(config.out, 0, f"final return {summary['eval_return']:,.1f}")
 
 
-def _tell(outcomes):
-    for out, code, told in outcomes:
+def _print_outcomes(outcomes):
+    for out, code, message in outcomes:
         if code:
-            print(f"lorasa_jax: {out}: {told}", file=sys.stderr)
+            print(f"lorasa_jax: {out}: {message}", file=sys.stderr)
         else:
-            print(f"{out}  {told}")
-    if _stopped.is_set() or any(told.startswith("stopped") for _, _, told in outcomes):
+            print(f"{out}  {message}")
+    if _stopped.is_set() or any(message.startswith("stopped") for _, _, message in outcomes):
         print("the batch was stopped; the same command continues.")
     return max((outcome.code for outcome in outcomes), default=0)
 
@@ -245,11 +247,11 @@ def _stopping(launcher):
             for child in multiprocessing.active_children():
                 child.terminate()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -261,10 +263,10 @@ class _Lines(io.TextIOBase):
     """Standard output of one of several jobs: whole lines behind the job's name, and no bar."""
 
     def __init__(self, name, to):
-        self.name, self.to, self.rest = name, to, ""
+        self.name, self.to, self.partial = name, to, ""
 
     def write(self, text):
-        *lines, self.rest = (self.rest + text).split("\n")
+        *lines, self.partial = (self.partial + text).split("\n")
         if lines:
             self.to.write("".join(f"{self.name}  {line}".rstrip() + "\n" for line in lines))
             self.to.flush()

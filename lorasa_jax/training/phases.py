@@ -23,7 +23,7 @@ from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
 
 NEVER = np.iinfo(np.int32).max
-# What a quantity that came to be watched later is in a checkpoint from before.
+# What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
 
 
@@ -152,13 +152,13 @@ def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progre
 
 def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
     """One seed's state at the beginning of phase number `phase`, from the end of the one before."""
-    before, now = teams[phase - 1], teams[phase]
+    previous, current = teams[phase - 1], teams[phase]
     key = jax.random.fold_in(state.key, phase)
-    actor = team.start(now.actor, now.actor.scheme.adopt(key, state.actor.banks))
+    actor = team.start(current.actor, current.actor.scheme.adopt(key, state.actor.banks))
     critic = state.critic
-    if now.critic.scheme is not before.critic.scheme:
-        banks = now.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
-        critic = team.start(now.critic, banks)
+    if current.critic.scheme is not previous.critic.scheme:
+        banks = current.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
+        critic = team.start(current.critic, banks)
     return state._replace(actor=actor, critic=critic)
 
 
@@ -189,8 +189,8 @@ def advance(
     """
 
     def body(_, progress):
-        now = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
-        state, report, episodes = update_(progress.state, team_, now)
+        current_hp = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
+        state, report, episodes = update_(progress.state, team_, current_hp)
         update = progress.update + 1
         watched = {
             **report,
@@ -222,15 +222,15 @@ def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
         return functools.wraps(function)(jax.vmap(function, **vmap))
 
     @functools.wraps(function)
-    def single(first, *rest):
-        result = function(jax.tree.map(lambda x: x[0], first), *rest)
+    def single(first, *arguments):
+        result = function(jax.tree.map(lambda x: x[0], first), *arguments)
         return jax.tree.map(lambda x: x[None], result)
 
     return single
 
 
 def finished(progress: Progress):
-    """What acts: the actor's banks, and the statistics by which it sees, if any."""
+    """The finished policy: the actor's banks, and its observation statistics, if any."""
     return progress.state.actor.banks, progress.state.observed
 
 
@@ -239,15 +239,15 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
     hp, seeds = hyperparameters(config, index), config.num_seeds
 
     def play(policy_and_seed, update):
-        (banks, seen), seed = policy_and_seed
+        (banks, statistics), seed = policy_and_seed
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), update)
         weights = team_.actor.scheme.weights(banks)
-        team = team_._replace(env=showing(team_.env, seen))
+        team = team_._replace(env=showing(team_.env, statistics))
         return playing.play(key, team, weights, episodes=config.eval_episodes)
 
     def run(progress, n):
-        own = devices.share(hp, config.devices)
-        return advance(progress, n, team_, own, update_of(config.algo), lr_scale(config))
+        device_hp = devices.share(hp, config.devices)
+        return advance(progress, n, team_, device_hp, update_of(config.algo), lr_scale(config))
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)

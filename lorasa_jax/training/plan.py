@@ -28,11 +28,11 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
     contract.check(teams[0].env, name)
     if envs.REGISTRY.row(name).outside:
         contract.check_legal(teams[0].env, name)
-    named = sharing.REGISTRY.row(config.sharing["name"]).phases
-    if len(teams) != len(named):
+    row_phases = sharing.REGISTRY.row(config.sharing["name"]).phases
+    if len(teams) != len(row_phases):
         raise ConfigError(
             f"sharing={config.sharing['name']} builds schemes for {len(teams)} phases, and its row "
-            f"names {len(named)}; make them as many."
+            f"names {len(row_phases)}; make them as many."
         )
     state = None
     for index, team in enumerate(teams):
@@ -41,23 +41,23 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
 
 def _phase(config, teams, index, team, state):
     """A phase's train state [no seed axis] in shapes, evaluated from that of the phase before."""
-    here = functools.partial(_evaluated, config, config.phase_names[index])
+    evaluate = functools.partial(_evaluated, config, config.phase_names[index])
     hp = phases.hyperparameters(config, index)
     if state is None:
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
-        state = here("init", lambda seed: phases.start(seed, team, hp), seed)
+        state = evaluate("init", lambda seed: phases.start(seed, team, hp), seed)
     else:
-        state = here("adopt", lambda state: phases.adopted(teams, index, state), state)
-    here("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
-    after = here("update", lambda s: update_of(config.algo)(s, team, hp)[0], state)
+        state = evaluate("adopt", lambda state: phases.adopted(teams, index, state), state)
+    evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
+    after = evaluate("update", lambda s: update_of(config.algo)(s, team, hp)[0], state)
     _check_same(config, index, state, after)
 
     def evaluation(state):
-        shown = team._replace(env=showing(team.env, state.observed))
+        evaluation_team = team._replace(env=showing(team.env, state.observed))
         weights = team.actor.scheme.weights(state.actor.banks)
-        return play.play(jax.random.key(0), shown, weights, episodes=config.eval_episodes)
+        return play.play(jax.random.key(0), evaluation_team, weights, episodes=config.eval_episodes)
 
-    here("evaluation", evaluation, state)
+    evaluate("evaluation", evaluation, state)
     return state
 
 

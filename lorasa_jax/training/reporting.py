@@ -20,7 +20,7 @@ from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import write_atomically
 from lorasa_jax.training import warning_signs
-from lorasa_jax.values import whole
+from lorasa_jax.values import whole_number
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -37,7 +37,7 @@ def read_metrics(out: Path) -> list[dict]:
 
 
 class Reporter:
-    """Receives a run's events and tells them to terminal, files and further loggers."""
+    """Receives a run's events and reports them to terminal, files and further loggers."""
 
     def __init__(self, config: Config, loggers=()):
         self.config, self.loggers = config, tuple(loggers)
@@ -182,10 +182,10 @@ def summarise(
     finals = [row["eval_return"] for row in last]
     means = {step: np.mean(returns) for step, returns in returns_by_step(rows).items()}
     best = max(means, key=lambda step: means[step])
-    began = 0
+    first_step = 0
     if config.init_from is not None:  # what came before was another run's
-        began = whole(config.init_from.rpartition("@")[2], "the step of init_from")
-    steps = (config.total_steps - began) * config.num_seeds
+        first_step = whole_number(config.init_from.rpartition("@")[2], "the step of init_from")
+    steps = (config.total_steps - first_step) * config.num_seeds
     wins = [row["win_rate"] for row in last if "win_rate" in row]
     return {
         "env": config.env["name"],
@@ -218,10 +218,10 @@ def summarise(
 
 def returns_by_step(rows: list[dict]) -> dict[int, list[float]]:
     """{environment step: evaluation returns of the seeds}, in the order of the rows."""
-    found: dict[int, list[float]] = {}
+    returns: dict[int, list[float]] = {}
     for row in rows:
-        found.setdefault(row["env_steps"], []).append(row["eval_return"])
-    return found
+        returns.setdefault(row["env_steps"], []).append(row["eval_return"])
+    return returns
 
 
 def switched_at(rows: list[dict], config: Config) -> int | None:
@@ -261,11 +261,12 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for i, seed in enumerate(config.seeds):
-        own = [row for row in rows if row["seed"] == seed]
-        steps = [row["env_steps"] for row in own]
-        sampled = [math.nan if row["train_return"] is None else row["train_return"] for row in own]
+        seed_rows = [row for row in rows if row["seed"] == seed]
+        steps = [row["env_steps"] for row in seed_rows]
+        returns = [row["train_return"] for row in seed_rows]
+        sampled = [math.nan if value is None else value for value in returns]
         colour, label = f"C{i}", f"seed {seed}, " if config.num_seeds > 1 else ""
-        greedy = [row["eval_return"] for row in own]
+        greedy = [row["eval_return"] for row in seed_rows]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
     switch = switched_at(rows, config)

@@ -25,17 +25,17 @@ from lorasa_jax.training import clusters, phases
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
 from lorasa_jax.training.reporting import SUMMARY
-from lorasa_jax.values import listed, whole
+from lorasa_jax.values import listed, whole_number
 
 _SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")
-_ANEW = "delete it and give the run's command again, which writes it anew."
+_REWRITE = "delete it and give the run's command again, which writes it anew."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A run at one of its checkpoints, all seeds together; env_steps are joint steps of one seed.
 
-    Whoever looks at what was learned takes `policy`; training goes on from `progress`.
+    `policy` is what was learned; training continues from `progress`.
     """
 
     out: str
@@ -92,39 +92,39 @@ def pretrained(config: Config) -> Checkpoint:
     """
     assert config.init_from is not None  # or there is nothing to ask for
     path, _, step = config.init_from.rpartition("@")
-    found = load(path, whole(step, "the step of init_from"))
-    there, here = found.config, config
+    checkpoint = load(path, whole_number(step, "the step of init_from"))
+    saved_config, new_config = checkpoint.config, config
     for what, one, other in (
-        ("environment", there.env, here.env),
-        ("network", there.network, here.network),
-        ("num_envs", there.algo.num_envs, here.algo.num_envs),
-        ("rollout_length", there.algo.rollout_length, here.algo.rollout_length),
-        ("chunk_length", there.algo.chunk_length, here.algo.chunk_length),
-        ("number of seeds", there.num_seeds, here.num_seeds),
-        ("way of pretraining", _pretraining(there), _pretraining(here)),
+        ("environment", saved_config.env, new_config.env),
+        ("network", saved_config.network, new_config.network),
+        ("num_envs", saved_config.algo.num_envs, new_config.algo.num_envs),
+        ("rollout_length", saved_config.algo.rollout_length, new_config.algo.rollout_length),
+        ("chunk_length", saved_config.algo.chunk_length, new_config.algo.chunk_length),
+        ("number of seeds", saved_config.num_seeds, new_config.num_seeds),
+        ("way of pretraining", _pretraining(saved_config), _pretraining(new_config)),
     ):
         if one != other:
             raise ConfigError(
                 f"init_from={config.init_from} has another {what} ({one} there, {other} here); "
                 "choose a run that matches."
             )
-    given = here.sharing.get("clusters")
-    if given is not None and clustering.renumbered(given) != clusters.read(path):
+    groups = new_config.sharing.get("clusters")
+    if groups is not None and clustering.renumbered(groups) != clusters.read(path):
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other clusters than "
-            f"sharing.clusters={given}; drop sharing.clusters."
+            f"sharing.clusters={groups}; drop sharing.clusters."
         )
-    if found.phase != 0:
+    if checkpoint.phase != 0:
         raise ConfigError(
             f"init_from={config.init_from} is a checkpoint after the switch; give a step before it."
         )
     first = phases.build_teams(config, clusters.read(path))[0].actor.scheme
-    if dict(first.banks) != dict(found.team.actor.scheme.banks):
+    if dict(first.banks) != dict(checkpoint.team.actor.scheme.banks):
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other banks of parameters than "
-            f"sharing={here.sharing['name']} begins with; choose a run that matches."
+            f"sharing={new_config.sharing['name']} begins with; choose a run that matches."
         )
-    return found
+    return checkpoint
 
 
 def _pretraining(config):
@@ -166,13 +166,13 @@ def summary(out: str | Path) -> dict:
             "the command that began it continues it."
         )
     try:
-        found = json.loads(path.read_text())
-        missing = [key for key in _SUMMARISED if key not in found]
+        values = json.loads(path.read_text())
+        missing = [key for key in _SUMMARISED if key not in values]
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; {_ANEW}") from error
-    if missing or not isinstance(found, dict):
-        raise ConfigError(f"{path} lacks {listed(missing) or 'everything'}; {_ANEW}")
-    return found
+        raise ConfigError(f"{path} is damaged; {_REWRITE}") from error
+    if missing or not isinstance(values, dict):
+        raise ConfigError(f"{path} lacks {listed(missing) or 'everything'}; {_REWRITE}")
+    return values
 
 
 def _reached(out, config):
@@ -224,7 +224,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
     Raises:
       ConfigError: there is no run, no such checkpoint, or it cannot be read.
     """
-    given, out = str(out), Path(out)
+    folder_name, out = str(out), Path(out)
     config = configured(out)
     folder = out / "checkpoints"
     if not folder.is_dir():
@@ -235,9 +235,9 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
         raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
     update = updates[-1] if env_steps is None else env_steps // config.batch
     if update not in updates or (env_steps or 0) % config.batch:
-        there = ", ".join(str(update * config.batch) for update in updates)
+        steps = ", ".join(str(update * config.batch) for update in updates)
         raise ConfigError(
-            f"out={out} has no checkpoint at step {env_steps}; those it has are at {there}."
+            f"out={out} has no checkpoint at step {env_steps}; those it has are at {steps}."
         )
     teams = phases.build_teams(config, clusters.read(out))
     try:
@@ -250,7 +250,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
             f"the checkpoint of update {update} in {folder} cannot be read by this version "
             f"({type(error).__name__}); run it again or give another step."
         ) from error
-    return Checkpoint(given, config, teams[phase], phase, progress, update * config.batch)
+    return Checkpoint(folder_name, config, teams[phase], phase, progress, update * config.batch)
 
 
 def _read_through(folder: Path) -> None:

@@ -134,7 +134,7 @@ def test_units_stand_beside_each_other_at_the_start(name):
     battle = smac.make(f"smac_{name}").battle
     place = np.asarray(jax.jit(jax.vmap(battle.begin))(jax.random.split(KEY, 100)).unit_positions)
     gap = np.linalg.norm(place[:, :, None] - place[:, None], axis=-1)
-    apart = battle.roster.apart
+    apart = battle.roster.push_distance
     closest = (gap / np.where(apart > 0, apart, 1.0))[:, apart > 0].min(1)
     assert closest.min() > 0.9 and np.median(closest) > 0.99
 

@@ -170,7 +170,7 @@ def test_rows_are_the_games(battle, kind):
     np.testing.assert_allclose(roster.health[i], health)
     np.testing.assert_allclose(roster.shields[i], shields)
     np.testing.assert_allclose(roster.sight[i], 9)
-    np.testing.assert_allclose(roster.apart[i, unit(kind, 1)], 2 * separation)
+    np.testing.assert_allclose(roster.push_distance[i, unit(kind, 1)], 2 * separation)
     np.testing.assert_allclose(roster.reach[i, unit(kind, 1)], reach + 2 * radius)
 
 

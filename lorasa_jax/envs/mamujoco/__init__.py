@@ -17,15 +17,15 @@ _PACKAGES = {"native": "mujoco", "mjx": "mujoco.mjx", "warp": "mujoco.mjx"}
 _CATEGORIES = ("qpos", "qvel")
 
 
-def _checked_categories(value, said):
+def _checked_categories(value, label):
     if not isinstance(value, list | tuple) or any(c not in _CATEGORIES for c in value):
-        raise ConfigError(f"{said}={value} must be a list of some of {', '.join(_CATEGORIES)}.")
+        raise ConfigError(f"{label}={value} must be a list of some of {', '.join(_CATEGORIES)}.")
     return list(value)
 
 
-def _checked_k(value, said):
+def _checked_k(value, label):
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{said}={value} must be a whole number.")
+        raise ConfigError(f"{label}={value} must be a whole number.")
     return value
 
 

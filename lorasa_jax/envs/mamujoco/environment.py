@@ -58,13 +58,13 @@ MEASURES = {
 def derived_fields(robot: Robot) -> tuple[str, ...]:
     """The fields beyond qpos and qvel that an engine has to give for this robot."""
     observed = {span.field for span in robot.state} | set(robot.local)
-    wanted = observed & {"cinert", "cvel", "qfrc_actuator", "cfrc_ext"}
-    wanted |= set(MEASURES[robot.measure].fields)
+    fields = observed & {"cinert", "cvel", "qfrc_actuator", "cfrc_ext"}
+    fields |= set(MEASURES[robot.measure].fields)
     if robot.extras:
-        wanted.add("xpos")
+        fields.add("xpos")
     if not robot.contact_forces:
-        wanted.discard("cfrc_ext")
-    return tuple(sorted(wanted))
+        fields.discard("cfrc_ext")
+    return tuple(sorted(fields))
 
 
 class MultiAgentMujoco:
@@ -161,7 +161,7 @@ class MultiAgentMujoco:
         """actions [agent, size] in [-1, 1] become torques over each actuator's range.
 
         A step that is not finite terminates the episode; its reward is not finite either, so that
-        whoever trains on it notices. Raises ValueError for actions that are not finite where they
+        training notices. Raises ValueError for actions that are not finite where they
         are known (outside jit and vmap).
         """
         del key
@@ -238,10 +238,10 @@ class MultiAgentMujoco:
 
 
 def _look(source, view: observations.View):
-    seen = source[view.index]
+    entries = source[view.index]
     if np.isinf(view.bound).all():
-        return seen
-    return jnp.clip(seen, -view.bound, view.bound)
+        return entries
+    return jnp.clip(entries, -view.bound, view.bound)
 
 
 def _check_finite(actions):

@@ -164,9 +164,9 @@ def _capsule_capsule(one, other):
 
 def _touch(centre, radius, other_centre, other_radius):
     """The contact of two spheres: (distance, position, frame)."""
-    normal, apart = math.normalize_with_norm(other_centre - centre)
-    normal = jnp.where(apart == 0.0, jnp.eye(3)[0], normal)
-    distance = apart - radius - other_radius
+    normal, centre_distance = math.normalize_with_norm(other_centre - centre)
+    normal = jnp.where(centre_distance == 0.0, jnp.eye(3)[0], normal)
+    distance = centre_distance - radius - other_radius
     position = centre + normal * (radius + 0.5 * distance)
     return distance, position, math.make_frame(normal)
 

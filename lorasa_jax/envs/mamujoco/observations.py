@@ -70,9 +70,9 @@ class Source:
         return bound[index]
 
 
-def distances(robot: Robot, own: tuple[str, ...]) -> list[list[str]]:
+def distances(robot: Robot, joints: tuple[str, ...]) -> list[list[str]]:
     """Joints by distance from `own` in the joint graph, each distance sorted by name."""
-    rings, seen = [sorted(own)], set(own)
+    rings, seen = [sorted(joints)], set(joints)
     while True:
         reached = {j for edge in robot.edges if seen.intersection(edge) for j in edge} - seen
         if not reached:
@@ -94,16 +94,16 @@ def observation_view(
       ConfigError: k below 0 or beyond the joint graph.
     """
     robot = source.robot
-    furthest = max(len(distances(robot, own)) - 1 for own in partition.agents)
+    furthest = max(len(distances(robot, joints)) - 1 for joints in partition.agents)
     k = min(1, furthest) if k is None else k
     if not 0 <= k <= furthest:
         raise ConfigError(
             f"env.k={k} is out of range; in this joint graph it goes from 0 to {furthest}."
         )
     rows = []
-    for own in partition.agents:
+    for joints in partition.agents:
         row, felt = [], set()
-        for joint in sorted(own):
+        for joint in sorted(joints):
             for category in robot.local:
                 if category not in _WIDTH:
                     row += source.joint(joint, category)
@@ -112,7 +112,7 @@ def observation_view(
                     if (category, body) not in felt:
                         felt.add((category, body))
                         row += source.body(body, category)
-        for ring in distances(robot, own)[1 : k + 1]:
+        for ring in distances(robot, joints)[1 : k + 1]:
             for joint in ring:
                 row += source.joint(joint, "qpos")
         for category in categories:
@@ -138,7 +138,7 @@ def action_index(partition: Partition, model: mujoco.MjModel, order: str) -> np.
     than those they observe.
     """
     turns = {model.joint(int(model.actuator_trnid[i, 0])).name: i for i in range(model.nu)}
-    motors = [[turns[joint] for joint in own] for own in partition.agents]
+    motors = [[turns[joint] for joint in joints] for joints in partition.agents]
     if order == "flat":
         counter = iter(range(model.nu))
         motors = [[next(counter) for _ in row] for row in motors]

@@ -89,22 +89,22 @@ def partition(name: str) -> Partition:
     """
     if name in PARTITIONS:
         return PARTITIONS[name]
-    found = _PATTERN.fullmatch(name)
-    assert found is not None  # the name is canonical
-    kind, agents, each = found[1], int(found[2]), int(found[3])
+    match = _PATTERN.fullmatch(name)
+    assert match is not None  # the name is canonical
+    kind, agents, each = match[1], int(match[2]), int(match[3])
     count = agents * each
     if not 2 <= count <= _MOST_SEGMENTS:
         raise ConfigError(
             f"env={name} has {count} segments in all; choose 2 to {_MOST_SEGMENTS} of them."
         )
     if kind == "ant":
-        own = [
+        segments = [
             tuple(f"{part}_{i}" for part in ("hip1", "ankle1", "hip2", "ankle2"))
             for i in range(count)
         ]
     else:
-        own = [(f"rot{i}",) for i in range(count)]
-    groups = (own[i : i + each] for i in range(0, count, each))
+        segments = [(f"rot{i}",) for i in range(count)]
+    groups = (segments[i : i + each] for i in range(0, count, each))
     joined = tuple(tuple(joint for segment in group for joint in segment) for group in groups)
     return Partition(f"manyagent_{kind}_{count}", joined)
 

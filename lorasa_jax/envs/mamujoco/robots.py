@@ -90,16 +90,16 @@ class Robot:
 
 def robot(name: str, profile: str) -> Robot:
     """The robot under a profile."""
-    found = _v2(name)
+    base = _v2(name)
     if profile == "lorasa":
-        return found
-    changes = {"halve_margins": False, "unit_quaternion": False, **_v5(found)}
-    rewards = changes.pop("rewards", found.rewards)
+        return base
+    changes = {"halve_margins": False, "unit_quaternion": False, **_v5(base)}
+    rewards = changes.pop("rewards", base.rewards)
     rewards = tuple(
-        term._replace(always=False) if isinstance(term, Survive) and found.health else term
+        term._replace(always=False) if isinstance(term, Survive) and base.health else term
         for term in rewards
     )
-    return replace(found, rewards=rewards, **changes)
+    return replace(base, rewards=rewards, **changes)
 
 
 def _v2(name: str) -> Robot:

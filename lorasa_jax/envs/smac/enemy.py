@@ -1,4 +1,4 @@
-"""How a team fights that is only told to attack-move: StarCraft's units by themselves.
+"""How a team fights that is only ordered to attack-move: StarCraft's units by themselves.
 
 SMAC's maps give the enemy a single order, to attack-move to the allies' spawn point; the rest is
 what every unit does under it, restated here. Units decide once per step. A fighter shoots on at
@@ -25,8 +25,8 @@ def attack_move(battle: Battle, state: BattleState, allies: bool = False) -> Ord
     team = slice(0, battle.num_allies) if allies else slice(battle.num_allies, battle.num_agents)
     roster, rules = battle.roster, battle.rules
     ids = np.arange(battle.num_agents)[team]
-    here = state.unit_positions[team]
-    offset = state.unit_positions - here[:, None]
+    positions = state.unit_positions[team]
+    offset = state.unit_positions - positions[:, None]
     distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
     edge = distance - roster.radius[team, None] - roster.radius
     reach, may = roster.reach[team], roster.may_order[team] & state.unit_alive
@@ -41,7 +41,7 @@ def attack_move(battle: Battle, state: BattleState, allies: bool = False) -> Ord
     score = jnp.where(may & near & kept, -1.0, score)
     target = jnp.where(score.min(-1) < FAR, jnp.argmin(score, axis=-1), ids)
 
-    goal = jnp.array(rules.spawns[1 if allies else 0]) - here
+    goal = jnp.array(rules.spawns[1 if allies else 0]) - positions
     if roster.healer[team].any():
         healer = roster.healer[team]
         healing, following = _heal(battle, state, team, distance, offset)

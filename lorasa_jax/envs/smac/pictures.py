@@ -24,12 +24,12 @@ SHOT, HEAL, SHIELD, ENERGY = "#f2c14e", "#3fb950", "#6cb6ff", "#c58cff"
 def colours(scene: Scene) -> list[str]:
     """A colour [unit] as #rrggbb: the team's hue, shaded from its first unit to its last."""
     counts = scene.num_allies, len(scene.units) - scene.num_allies
-    found = []
+    shades = []
     for count, hue in zip(counts, HUES, strict=True):
         for share in np.linspace(0.0, 1.0, count) if count > 1 else (0.5,):
             rgb = colorsys.hls_to_rgb((hue + 0.09 * (share - 0.5)) % 1, 0.36 + 0.3 * share, 0.62)
-            found.append("#" + "".join(f"{round(255 * value):02x}" for value in rgb))
-    return found
+            shades.append("#" + "".join(f"{round(255 * value):02x}" for value in rgb))
+    return shades
 
 
 def film(scene: Scene, path: Path) -> Path:

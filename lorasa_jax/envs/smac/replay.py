@@ -19,7 +19,7 @@ def write(scene: Scene, rewards, path: Path, *, title: str) -> Path:
 
 
 def record(scene: Scene, rewards, title: str) -> dict:
-    """What the page is told: units, and per step and unit x, y, bars, and whom each acts on.
+    """The page's data: units, and per step and unit x, y, bars, and whom each acts on.
 
     Bars are -1 where a unit has none, acts -1 where it did nothing.
     """

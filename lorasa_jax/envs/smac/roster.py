@@ -18,7 +18,7 @@ class Roster(NamedTuple):
     raw, net: damage of a volley to shields and to health, 0 where the weapon cannot hit.
     reach: distance between centres within which a weapon fires or a healer heals.
     may_order: whom an attack action may name: enemies one can hit, for healers those one can heal.
-    apart: distance that pushing keeps, 0 between layers. slots [unit, slot]: the unit that attack
+    push_distance: kept by pushing, 0 between layers. slots [unit, slot]: the unit that attack
     slot k names, or the unit itself where there is none; widths: slots of (allies, enemies).
     """
 
@@ -37,7 +37,7 @@ class Roster(NamedTuple):
     net: np.ndarray
     reach: np.ndarray
     may_order: np.ndarray
-    apart: np.ndarray
+    push_distance: np.ndarray
     slots: np.ndarray
     widths: tuple[int, int]
     healers: tuple[int, ...]
@@ -93,7 +93,9 @@ def roster(battle: Map, rules: Rules) -> Roster:
         net=damage[..., 1],
         reach=reach,
         may_order=(damage[..., 0] > 0) | heals,
-        apart=np.where(same_layer, separation[:, None] + separation, 0.0).astype(np.float32),
+        push_distance=np.where(same_layer, separation[:, None] + separation, 0.0).astype(
+            np.float32
+        ),
         slots=slots,
         widths=widths,
         healers=tuple(np.flatnonzero(healer).tolist()),
@@ -106,13 +108,13 @@ def _slots(ally, healer):
     count = len(ally)
     teams = (np.flatnonzero(ally), np.flatnonzero(~ally))
 
-    def width(own, other):
-        return max(len(other), len(own) if healer[own].any() else 0)
+    def width(team, other):
+        return max(len(other), len(team) if healer[team].any() else 0)
 
     widths = width(*teams), width(*teams[::-1])
     slots = np.tile(np.arange(count)[:, None], (1, max(widths)))
     for i in range(count):
-        own, other = teams if ally[i] else teams[::-1]
-        targets = own if healer[i] else other
+        team, other = teams if ally[i] else teams[::-1]
+        targets = team if healer[i] else other
         slots[i, : len(targets)] = targets if ally[i] else targets[::-1]
     return slots, widths

@@ -171,8 +171,8 @@ class Battle(_smax.SMAX):
     def legal(self, state: BattleState, allies: bool = True):
         """[unit of the team, action] bool; the dead may stop, and do nothing else."""
         team, n = self._team(allies), self.num_allies
-        here, alive = state.unit_positions[team], state.unit_alive[team]
-        offset = state.unit_positions - here[:, None]
+        positions, alive = state.unit_positions[team], state.unit_alive[team]
+        offset = state.unit_positions - positions[:, None]
         distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
         reach = (
             self.roster.reach[team] if self.rules.order_range is None else self.rules.order_range
@@ -185,12 +185,12 @@ class Battle(_smax.SMAX):
             attacks = may[:, n:] if allies else may[:, :n][:, ::-1]
         low, high = jnp.array(self.rules.low), jnp.array(self.rules.high)
         if self.rules.walls_kill:
-            moves = jnp.ones((len(here), STOP), bool)
+            moves = jnp.ones((len(positions), STOP), bool)
         else:
             # SMAC looks half a move of 2 ahead.
-            ahead = here[:, None] + HEADINGS[:STOP]
+            ahead = positions[:, None] + HEADINGS[:STOP]
             moves = ((ahead >= low) & (ahead <= high)).all(-1)
-        stop = jnp.ones((len(here), 1), bool)
+        stop = jnp.ones((len(positions), 1), bool)
         return jnp.concatenate([moves & alive[:, None], stop, attacks], axis=-1)
 
     def fighters(self, state: BattleState):

@@ -151,9 +151,9 @@ def _heal(roster, rules, aims, b, near):
         # What it takes to go on, and what it takes to begin.
         least = jnp.where(healing[healer], rate / facts.HEALTH_PER_ENERGY, facts.ENERGY_TO_BEGIN)
         patient &= (health < roster.health) & (energy[healer] >= least)
-        given = jnp.where(patient, jnp.minimum(rate, roster.health - health), 0.0)
-        health, taken = health + given, taken | patient
-        spent = jnp.sum(given) / facts.HEALTH_PER_ENERGY
+        healed = jnp.where(patient, jnp.minimum(rate, roster.health - health), 0.0)
+        health, taken = health + healed, taken | patient
+        spent = jnp.sum(healed) / facts.HEALTH_PER_ENERGY
         energy = energy.at[healer].add(-spent)
         healing = healing.at[healer].set(jnp.any(patient))
     regained = jnp.where(roster.healer & b.alive, facts.ENERGY_RATE * rules.dt, 0.0)
@@ -165,7 +165,7 @@ def push(roster, x, y, alive):
     """Living units of one layer that overlap move half the overlap apart, all at once."""
     dx, dy = x[None, :] - x[:, None], y[None, :] - y[:, None]
     distance = jnp.sqrt(dx * dx + dy * dy) + jnp.eye(len(x)) + 1e-6
-    overlap = jnp.maximum(roster.apart / distance - 1.0, 0.0)
+    overlap = jnp.maximum(roster.push_distance / distance - 1.0, 0.0)
     overlap = jnp.where(alive[:, None], overlap, 0.0)
     half = jnp.where(alive, 0.5, 0.0)
     return x + half * jnp.sum(dx * overlap, axis=0), y + half * jnp.sum(dy * overlap, axis=0)

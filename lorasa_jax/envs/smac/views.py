@@ -22,22 +22,24 @@ def observations(battle: Battle, state: BattleState, legal):
     n, roster = battle.num_allies, battle.roster
     offset, distance = _offsets(battle, state)
     sight = roster.sight[:n, None]
-    seen = (distance < sight) & state.unit_alive[:n, None] & state.unit_alive
+    visible = (distance < sight) & state.unit_alive[:n, None] & state.unit_alive
     looks = _looks(battle, state)
 
     relative = jnp.concatenate([distance[..., None], offset], axis=-1) / sight[..., None]
     looks_to_all = jnp.broadcast_to(looks, (n, *looks.shape))
-    flag = seen.at[:, n:].set(_attackable(battle, legal))
+    flag = visible.at[:, n:].set(_attackable(battle, legal))
     each = jnp.concatenate([flag[..., None], relative, looks_to_all], axis=-1)
-    each = jnp.where(seen[..., None], each, 0.0)
+    each = jnp.where(visible[..., None], each, 0.0)
     before_self = (np.arange(n - 1) < np.arange(n)[:, None])[..., None]
     others = jnp.where(before_self, each[:, : n - 1], each[:, 1:n])
-    own = jnp.concatenate(
+    self_features = jnp.concatenate(
         [legal[:, :STOP], _place(battle, state)[:n], _charge(battle, state)[:n, None], looks[:n]],
         axis=-1,
     )
-    own = jnp.where(state.unit_alive[:n, None], own, 0.0)
-    return jnp.concatenate([each[:, n:].reshape(n, -1), others.reshape(n, -1), own], axis=-1)
+    self_features = jnp.where(state.unit_alive[:n, None], self_features, 0.0)
+    return jnp.concatenate(
+        [each[:, n:].reshape(n, -1), others.reshape(n, -1), self_features], axis=-1
+    )
 
 
 def critic_states(battle: Battle, state: BattleState, legal):
@@ -60,9 +62,9 @@ def critic_states(battle: Battle, state: BattleState, legal):
     both = alive[:n, None] & alive
     aimed_at = state.unit_targets == np.arange(n)[:, None]
     # Pushing may move a unit a little beyond the edge of the map.
-    apart = jnp.clip(offset / battle.map_width, -1.0, 1.0)
+    relative_offset = jnp.clip(offset / battle.map_width, -1.0, 1.0)
     in_sight = distance < roster.sight[:n, None]
-    relations = [apart, in_sight[..., None], aimed_at[..., None]]
+    relations = [relative_offset, in_sight[..., None], aimed_at[..., None]]
     relations = jnp.where(both[..., None], jnp.concatenate(relations, axis=-1), 0.0)
     parts = [
         each[:n], legal, relations.reshape(n, -1),

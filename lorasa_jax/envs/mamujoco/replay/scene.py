@@ -137,10 +137,10 @@ def _visible(model):
 
 
 def _type(model, geom):
-    found = _TYPES.get(int(model.geom_type[geom]))
-    if found is None:
+    kind = _TYPES.get(int(model.geom_type[geom]))
+    if kind is None:
         raise ValueError(f"geom {geom} ({model.geom(geom).name}) is of a type no replay draws")
-    return found
+    return kind
 
 
 def _poses(model, qpos, geoms):
@@ -162,7 +162,7 @@ def _way(positions, bounds, dt):
     """Mean of the geoms' positions, averaged over half a second, and the reach (m) around it."""
     half = max(1, round(0.25 / dt))
     ends = np.pad(positions.mean(1, dtype=float), ((half, half), (0, 0)), mode="edge")
-    window = np.ones(2 * half + 1) / (2 * half + 1)
-    centre = np.stack([np.convolve(axis, window, "valid") for axis in ends.T], -1)
+    kernel = np.ones(2 * half + 1) / (2 * half + 1)
+    centre = np.stack([np.convolve(axis, kernel, "valid") for axis in ends.T], -1)
     distances = np.linalg.norm(positions - centre[:, None], axis=-1)
     return centre, float((distances + bounds).max())
