@@ -258,6 +258,11 @@ def test_ways_of_sharing_that_would_be_mistaken_are_refused(own, name, like, tol
         sharing.register(name, sharing.REGISTRY.row("ps").make, like=like)
 
 
+def test_what_a_row_brings_is_not_given_beside_it(own):
+    with pytest.raises(ConfigError, match="like=ps_lora brings phases"):
+        sharing.register("mine", sharing.REGISTRY.row("ps_lora").make, like="ps_lora", cell="nps")
+
+
 def test_a_run_of_a_way_of_sharing_that_is_not_there_is_told(own):
     with sharing.REGISTRY.temporary():
         sharing.register("gone_lora", sharing.REGISTRY.row("ps_lora").make, like="ps_lora")

@@ -2,7 +2,7 @@
 
 Agents take turns. Later agents correct for what the earlier ones changed: in the loss by the
 product of their probability ratios, and, under A2PO, in the advantages by traces that those
-ratios shorten. The numbers that distinguish the forms (`Hyperparameters`):
+ratios shorten. The keys that distinguish the forms (`A2po`):
 
 loop           `agent`: a turn is `epochs` steps of one agent, agents once each (MuJoCo);
                `epoch`: a turn is one step, agents `epochs` times each (SMAX)

@@ -66,6 +66,6 @@ OTHERS = {"clipped": inside_clip, "free": with_advantage}
 
 
 def others_range(hp: "A2po") -> tuple[float, float]:
-    """What the others' factor is clipped to: 1 +- others_clip, by default half of the own clip."""
+    """What the others' factor is clipped to: 1 +- others_clip, by default half of `hp.clip`."""
     clip = hp.clip / 2 if hp.others_clip is None else hp.others_clip
     return 1.0 - clip, 1.0 + clip

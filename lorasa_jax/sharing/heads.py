@@ -19,7 +19,7 @@ def mtl(num_agents: int) -> Scheme:
         return {"trunk": jax.tree.map(lambda x: x[:1], trunk), "head": head}
 
     def adopt(key, old):
-        """A network per group becomes each agent's head; the trunk is the first group's."""
+        """The first network's trunk, and its head as every agent's own."""
         del key
         trunk, head = _split_head(old["net"])
         rows = np.zeros(num_agents, int)

@@ -3,7 +3,8 @@
 For a kernel W [d, k], agent i's weight is W + (alpha / r) A_i B_i with A_i [d, r] zero and
 B_i [r, k] uniform on +-1/sqrt(r) at the start, as in the paper's Algorithm 2 and its authors' code.
 Where r >= min(d, k) a factorisation would only cost: the delta is then a full zero matrix of
-scaling 1. The names are PEFT's: rank, alpha, targets, rank_pattern, bias.
+scaling 1. The names are PEFT's (rank, alpha, targets, rank_pattern, bias), but PEFT starts with A
+random and B zero.
 """
 
 import dataclasses
@@ -162,7 +163,9 @@ class LoraKeys:
     """What adapters look like; see LoraSpec."""
 
     rank: int = key(None, "rank of every adapter", least=1, cell=True)
-    alpha: float | None = key(None, "scaling is alpha / rank; null: 1", above=0)
+    alpha: float | None = key(
+        None, "scaling is alpha / rank; null: the rank, a scaling of 1", above=0
+    )
     targets: list | None = key(None, "layers by name or pattern; null: all of them")
     rank_pattern: dict | None = key(
         None, "other ranks for single layers, such as {gru_*: 4}; 0 leaves a layer out",

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.registry import NoKeys, Phase, Registry, Row, extended
 
 REGISTRY = Registry("sharing", "way of sharing")
@@ -155,6 +156,10 @@ def register(
     """
     model = Row(name, build, keys, cell, tuple(phases))
     if like is not None:
+        if (tuple(phases), keys, cell) != ((Phase(),), NoKeys, "ps"):
+            raise ConfigError(
+                f"like={like} brings phases, keys and cell; leave them out or drop like."
+            )
         model = REGISTRY.like(like)
     taken = {key for row in REGISTRY.rows() if not row.outside for key in row.defaults}
     all_keys = extended(model.keys, options, "way of sharing", taken)

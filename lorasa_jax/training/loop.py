@@ -112,7 +112,7 @@ class Run:
         return 0 if self.start is None else self.config.switches[0] // self.config.batch
 
     def _rule_holds(self, progress) -> bool:
-        """Whether the evaluation at this update calls for the second phase."""
+        """Whether the evaluation at this update calls for the next phase."""
         if self.config.switch_when is None:
             return False
         if not self.returns or self.returns[-1][0] != _update(progress):
