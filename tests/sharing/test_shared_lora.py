@@ -24,7 +24,9 @@ SCHEME = shared_lora(AGENTS, SPEC)
 def test_every_agent_has_the_backbone_and_the_one_adapter():
     banks = random_banks(SCHEME)
     assert {len(leaf) for leaf in jax.tree.leaves(banks)} == {1}
-    net, adapters = (jax.tree.map(lambda x: np.asarray(x[0]), banks[n]) for n in ("net", "adapters"))
+    net, adapters = (
+        jax.tree.map(lambda x: np.asarray(x[0]), banks[n]) for n in ("net", "adapters")
+    )
     for own in own_weights(SCHEME, banks):
         for layer, parts in net.items():
             wanted = dict(parts)
