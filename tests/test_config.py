@@ -70,7 +70,7 @@ REFUSED = {
     "+bar=2": "unknown key bar",
     "env=ant_9x9": "ant_4x2",
     "algo=ppo": "choose one of mappo, a2po, happo",
-    "sharing=lora": "choose one of ps, nps, mtl",
+    "sharing=lora": "choose one of ps, nps, seps",
     "logger=tensorboard": "choose one of local, wandb",
     "sharing.rank=0": "sharing.rank=0 must be at least 1",
     "sharing.rank=-3": "at least 1",

@@ -50,7 +50,7 @@ def sections() -> Iterator[tuple[str, list[keys.Description]]]:
 def _choices():
     for group, registry in GROUPS.items():
         names = registry.names()
-        shown = ", ".join(names) if len(names) < 12 else f"one of {len(names)}, see the docs"
+        shown = ", ".join(names) if len(names) < 30 else f"one of {len(names)}, see the docs"
         yield keys.Description(group, _default(group), shown, f"the {registry.called}")
     yield keys.Description("logger", _default("logger"), ", ".join(LOGGERS), "where metrics go")
 

@@ -45,7 +45,8 @@ def write(folder: Path, policy: Policy) -> list[dict]:
     agents = []
     for i, stem in enumerate(file_stems(policy)):
         (folder / stem).mkdir()
-        adapter = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], i))
+        entry = policy.team.actor.scheme.banks["adapters"].index[i]
+        adapter = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], entry))
         stored = store(folder / stem, ADAPTER_MODEL, tensors(adapter))
         config = configuration(policy, i, adapter, stored["sha256"])
         (folder / stem / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")

@@ -24,6 +24,8 @@ GROUPED = [
     "env=specialisation_4", "sharing=seps_lora", "sharing.clusters=[0,1,0,1]", "sharing.rank=2",
     "network.kind=lstm",
 ]  # fmt: skip
+ONE = ["env=specialisation_4", "sharing=shared_lora", "sharing.rank=2", "network.kind=ff"]
+MADE = {"rich": RICH, "grouped": GROUPED, "one": ONE}
 
 
 def backbone(policy, agent):
@@ -32,9 +34,9 @@ def backbone(policy, agent):
     return named(entry_of(policy.banks["net"], index))
 
 
-@pytest.fixture(scope="module", params=[RICH, GROUPED], ids=["rich", "grouped"])
+@pytest.fixture(scope="module", params=MADE)
 def made(request, tmp_path_factory):
-    policy = random_policy(*request.param)
+    policy = random_policy(*MADE[request.param])
     folder = tmp_path_factory.mktemp("adapters") / "all"
     save(policy, "adapters", folder)
     return policy, folder
@@ -51,7 +53,8 @@ def rich(tmp_path_factory):
 def test_adapters_come_back_bit_for_bit(made):
     policy, folder = made
     for agent, name in enumerate(policy.team.env.agents):
-        wanted = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], agent))
+        entry = policy.team.actor.scheme.banks["adapters"].index[agent]
+        wanted = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], entry))
         _, found = reader.read_adapter(folder / name)
         assert jax.tree.structure(found) == jax.tree.structure(wanted)
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
@@ -68,7 +71,7 @@ def test_on_its_backbone_an_adapter_gives_the_merged_weights(made):
 def test_a_backbones_export_with_adapters_acts_as_training_does(made, tmp_path):
     """The way of a user: export the pretrained checkpoint, load it, put the adapters on."""
     policy, folder = made
-    overrides = RICH if policy.team.env.num_agents == 2 else GROUPED
+    overrides = next(words for words in MADE.values() if f"sharing={policy.sharing}" in words)
     pretrained = random_policy(*overrides, phase=0, banks={"net": policy.banks["net"]})
     save(pretrained, "safetensors", tmp_path / "backbone")
     steps = Steps(policy)
@@ -160,6 +163,7 @@ def test_adapters_for_another_team_are_refused(rich, tmp_path):
     [
         (["sharing=ps"], -1, "sharing=ps has none"),
         (["sharing=nps"], -1, "sharing=nps has none"),
+        (["sharing=bias"], -1, "sharing=bias has none"),
         (["sharing=ps_lora"], 0, "step=16 lies in the pretraining of runs/none"),
     ],
 )

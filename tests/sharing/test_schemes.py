@@ -203,6 +203,12 @@ def test_table_names_phases_and_critics_of_the_paper():
     assert entries["ps_lora"] == ([{"net": (one, True)}, lora], {one})
     lora = {"net": (groups, False), "adapters": adapters}
     assert entries["seps_lora"] == ([{"net": (groups, True)}, lora], {one})
+    shared_lora = {"net": (one, False), "adapters": (one, True)}
+    assert entries["shared_lora"] == ([{"net": (one, True)}, shared_lora], {one})
+    offsets = {"net": (one, False), "offsets": (each, True)}
+    assert entries["bias"] == ([{"net": (one, True)}, offsets], {one})
+    masks = {"shared": (one, True), "masks": (each, False)}
+    assert entries["snp_ps"] == ([masks], {one})
     assert {row.name for row in REGISTRY.rows() if row.clustered} == {"seps", "seps_lora"}
 
 
@@ -239,7 +245,7 @@ def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
 
 def test_agents_are_independent_where_no_trained_entry_is_shared(schemes):
     independent = {name for name, (scheme, _) in schemes.items() if scheme.independent}
-    assert independent == {"nps", "ps_lora", "seps_lora"}
+    assert independent == {"nps", "ps_lora", "seps_lora", "bias"}
 
 
 def test_mtl_shares_everything_but_the_head(schemes):
