@@ -77,10 +77,14 @@ def build_teams(
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
     actor, critic = config.network.actor(distribution), config.network.critic()
+    ratio = config.sharing.get("lr_ratio", 1.0)
 
     def phase_team(phase, actor_scheme, critic_scheme):
         algo = config.algo_of(phase)
-        optimisers = [team.adam(lr, algo.max_grad_norm) for lr in (algo.actor_lr, algo.critic_lr)]
+        optimisers = [
+            team.lora_plus(team.adam(lr, algo.max_grad_norm), ratio if scheme.adapts else 1.0)
+            for lr, scheme in ((algo.actor_lr, actor_scheme), (algo.critic_lr, critic_scheme))
+        ]
         return Team(
             env,
             distribution,
