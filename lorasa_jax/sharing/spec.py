@@ -38,9 +38,10 @@ class LoraSpec(NamedTuple):
 
     def scaling(self, layer: str) -> float:
         alpha = _first(self.alpha_pattern, layer, self.alpha)
-        if alpha is None:
-            return 1.0
-        return alpha / (self.rank_of(layer) ** 0.5 if self.rslora else self.rank_of(layer))
+        return 1.0 if alpha is None else alpha / self.divisor(layer)
+
+    def divisor(self, layer: str) -> float:
+        return self.rank_of(layer) ** 0.5 if self.rslora else self.rank_of(layer)
 
     def layers(self, net: dict) -> list[str]:
         """The kernels of a network's parameters that are adapted, sorted by name."""

@@ -77,13 +77,12 @@ def build_teams(
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
     actor, critic = config.network.actor(distribution), config.network.critic()
-    ratio = config.sharing.get("lr_ratio", 1.0)
 
     def phase_team(phase, actor_scheme, critic_scheme):
         algo = config.algo_of(phase)
         optimisers = [
-            team.lora_plus(team.adam(lr, algo.max_grad_norm), ratio if scheme.adapts else 1.0)
-            for lr, scheme in ((algo.actor_lr, actor_scheme), (algo.critic_lr, critic_scheme))
+            _optimiser(config, scheme, lr, algo.max_grad_norm)
+            for scheme, lr in ((actor_scheme, algo.actor_lr), (critic_scheme, algo.critic_lr))
         ]
         return Team(
             env,
@@ -94,6 +93,12 @@ def build_teams(
 
     pairs = zip(schemes.actor_phases, critics, strict=True)
     return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
+
+
+def _optimiser(config, scheme, lr, max_grad_norm):
+    """Adam; of a scheme that adapts with B's own learning rate."""
+    ratio = config.sharing.get("lr_ratio", 1.0) if scheme.adapts else 1.0
+    return team.lora_plus(team.adam(lr, max_grad_norm), ratio)
 
 
 def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
