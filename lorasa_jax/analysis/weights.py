@@ -93,12 +93,15 @@ def deltas(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
     """What adapters add to every agent's network, [agent, ...]; zero where there are none.
 
     These are the weights on top of a backbone of zeros: exact, where a difference of merged
-    weights and backbone is rounded to the backbone's precision.
+    weights and backbone is rounded to the backbone's precision. That difference it is under
+    schemes whose change depends on the backbone, such as adapters of kind dora.
 
     Raises:
       ValueError: the scheme has no bank of whole networks.
     """
     net = _net(scheme)
+    if not scheme.additive:
+        return jax.tree.map(jnp.subtract, merged(scheme, banks), backbone(scheme, banks))
     return merged(scheme, {**banks, net: jax.tree.map(jnp.zeros_like, banks[net])})
 
 

@@ -28,8 +28,14 @@ def write(folder: Path, policy: Policy) -> list[dict]:
     Returns each agent's {file, sha256}.
 
     Raises:
-      ConfigError: the run has no adapters, or not yet.
+      ConfigError: the run has no adapters, or not yet, or they are of another kind than lora.
     """
+    kind = policy.config.sharing.get("kind", "lora")
+    if kind != "lora":
+        raise ConfigError(
+            f"format=adapters holds adapters of sharing.kind=lora, and this run has {kind}; "
+            "choose format=safetensors, which holds the merged weights."
+        )
     if "adapters" not in policy.team.actor.scheme.banks:
         if policy.phase == policy.config.phase_names[-1]:
             raise ConfigError(
@@ -69,9 +75,10 @@ def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dic
     spec = policy.config.lora_spec()
     low_rank = [layer for layer, parts in adapter.items() if "a" in parts]
     ranks = {layer: spec.rank_of(layer_of(layer)) for layer in low_rank}
-    # Rounded: alpha is kept as alpha / rank.
+    # Rounded: alpha is kept as alpha / rank, or alpha / sqrt(rank).
     alphas = {
-        layer: round(spec.scaling(layer_of(layer)) * rank, 9) for layer, rank in ranks.items()
+        layer: round(spec.scaling(layer_of(layer)) * spec.divisor(layer_of(layer)), 9)
+        for layer in ranks
     }
     alpha = float(spec.rank if spec.alpha is None else spec.alpha)
     backbone = policy.team.actor.scheme.banks["net"].index[agent]
@@ -89,7 +96,7 @@ def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dic
         "bias": _BIAS[spec.bias],
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "use_rslora": False,
+        "use_rslora": spec.rslora,
         "lorasa_jax": {
             "agent": policy.team.env.agents[agent],
             "full_modules": [layer for layer, parts in adapter.items() if "full" in parts],

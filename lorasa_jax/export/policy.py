@@ -126,8 +126,9 @@ def with_adapters(policy: Policy, folder: str | Path) -> Policy:
 def load_adapters(folder: str | Path, weights: Weights, *, any_backbone: bool = False) -> Weights:
     """One agent's weights with its adapter on them: W + (lora_alpha / r) A B, and offsets.
 
-    folder: one agent's, with adapter_config.json. weights: the backbone's {name: array}, as in a
-    safetensors export of the checkpoint that the configuration names; any_backbone: take others.
+    With `use_rslora` it is lora_alpha / sqrt(r). folder: one agent's, with adapter_config.json.
+    weights: the backbone's {name: array}, as in a safetensors export of the checkpoint that the
+    configuration names; any_backbone: take others.
 
     Raises:
       ValueError: the adapter is not whole, does not fit the weights, or is of another backbone.
@@ -143,8 +144,9 @@ def load_adapters(folder: str | Path, weights: Weights, *, any_backbone: bool = 
         if "a" in parts:
             rank = config["rank_pattern"].get(layer, config["r"])
             alpha = config["alpha_pattern"].get(layer, config["lora_alpha"])
+            divisor = rank**0.5 if config.get("use_rslora") else rank
             product = changes.pop("a") @ changes.pop("b")
-            changes["kernel"] = np.float32(alpha / rank) * product
+            changes["kernel"] = np.float32(alpha / divisor) * product
         elif "full" in parts:
             changes["kernel"] = changes.pop("full")
         for part, change in changes.items():

@@ -42,6 +42,24 @@ def adam(learning_rate: float, max_grad_norm: float) -> optax.GradientTransforma
     )
 
 
+def lora_plus(
+    optimiser: optax.GradientTransformation, ratio: float
+) -> optax.GradientTransformation:
+    """An optimiser whose updates of adapters' B are `ratio` times as large.
+
+    Hayou et al. 2024, arXiv 2402.12354: LoRA+. Under Adam it is B's learning rate. A ratio of 1
+    gives the optimiser itself.
+    """
+    if ratio == 1:
+        return optimiser
+
+    def scaled(path, x):
+        return ratio * x if path[-1] == jax.tree_util.DictKey("b") else x
+
+    plus = optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))
+    return optax.chain(optimiser, plus)
+
+
 def start(role: Role, banks: dict[str, Any]) -> Learner:
     """A learner with fresh optimisers; frozen banks get none."""
     opt_state = {name: jax.vmap(role.optimiser.init)(banks[name]) for name in role.scheme.trained}

@@ -8,79 +8,42 @@ random and B zero.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
-from lorasa_jax.policy.networks import LAYERS, layer_of, layers_of
-from lorasa_jax.policy.recurrence import matmul
+from lorasa_jax.policy.networks import layer_of, layers_of
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import grouped, ps
 from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
 from lorasa_jax.sharing.seps import ClusterKeys
+from lorasa_jax.sharing.spec import LoraSpec, has
+from lorasa_jax.sharing.variants import KINDS, KindKeys, low_rank
 from lorasa_jax.values import listed, number, whole_number
 
-
-class LoraSpec(NamedTuple):
-    """What is adapted, and how.
-
-    rank r and alpha (scaling alpha / r; None is alpha = r) of the layers that `targets` match, by
-    name or shell pattern (see networks.LAYERS); rank_pattern and alpha_pattern, pairs of pattern
-    and number, replace them for the layers they match, the first match counting.
-    bias: `none`, `lora` (biases of adapted layers get an offset per agent) or `all` (all biases).
-    norms: whether LayerNorms get offsets per agent. Patterns that match nothing are for the
-    configuration to refuse.
-    """
-
-    rank: int
-    alpha: float | None = None
-    targets: Sequence[str] = LAYERS
-    rank_pattern: Sequence[tuple[str, int]] = ()
-    alpha_pattern: Sequence[tuple[str, float]] = ()
-    bias: str = "none"
-    norms: bool = False
-
-    def adapts(self, layer: str) -> bool:
-        return any(fnmatchcase(layer, pattern) for pattern in self.targets)
-
-    def rank_of(self, layer: str) -> int:
-        return _first(self.rank_pattern, layer, self.rank)
-
-    def scaling(self, layer: str) -> float:
-        alpha = _first(self.alpha_pattern, layer, self.alpha)
-        return 1.0 if alpha is None else alpha / self.rank_of(layer)
-
-
-def _first(patterns, layer, otherwise):
-    return next((value for pattern, value in patterns if fnmatchcase(layer, pattern)), otherwise)
+NOTHING: Mapping[str, dict] = MappingProxyType({})
+OFFSETS = ("bias", "scale")  # parts of an adapter that are added to those of this name
 
 
 def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) -> dict:
-    """Adapters {layer: {"a", "b"} or {"full"}, and offsets}, every leaf with a leading agent axis.
+    """Adapters {layer: the kind's parts, and offsets}, every leaf with a leading agent axis.
 
-    net is the backbone's parameters without leading axis. A head's extra outputs (linear_7_*)
-    are adapted with the head. A free log_std vector gets a zero offset per agent (authors' code).
+    Parts of kind `lora` are "a" and "b", or "full"; variants has those of the others. net is the
+    backbone's parameters without leading axis. A head's extra outputs (linear_7_*) are adapted
+    with the head. A free log_std vector gets a zero offset per agent (authors' code).
     """
     adapters = {}
-    kernels = sorted(name for name, value in net.items() if _has(value, "kernel"))
-    layers = [
-        name for name in kernels if spec.adapts(layer_of(name)) and spec.rank_of(layer_of(name))
-    ]
+    kernels = sorted(name for name, value in net.items() if has(value, "kernel"))
+    layers, own = spec.layers(net), KINDS[spec.kind].own
     for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
-        d, k = net[layer]["kernel"].shape
-        rank = spec.rank_of(layer_of(layer))
-        if rank >= min(d, k):
-            adapters[layer] = {"full": jnp.zeros((num_agents, d, k))}
-            continue
-        bound = rank**-0.5
-        b = jax.random.uniform(layer_key, (num_agents, rank, k), minval=-bound, maxval=bound)
-        adapters[layer] = {"a": jnp.zeros((num_agents, d, rank)), "b": b}
+        shape, rank = net[layer]["kernel"].shape, spec.rank_of(layer_of(layer))
+        adapters[layer] = own(layer_key, shape, rank, spec.init, num_agents)
     offsets = {"none": (), "lora": layers, "all": kernels}[spec.bias]
     for layer in offsets:
         bias = jnp.zeros((num_agents, *net[layer]["bias"].shape))
@@ -88,64 +51,86 @@ def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) ->
     for name, value in net.items():
         if not isinstance(value, dict):
             adapters[name] = {"offset": jnp.zeros((num_agents, *value.shape))}
-        elif spec.norms and _has(value, "scale"):
+        elif spec.norms and has(value, "scale"):
             adapters[name] = {
                 part: jnp.zeros((num_agents, *value[part].shape)) for part in ("scale", "bias")
             }
     return adapters
 
 
+def init_factors(key: jax.Array, net: dict, spec: LoraSpec) -> dict:
+    """{layer: parts} that the agents of a backbone have in common; none of kind `lora`.
+
+    net is the backbone's parameters without leading axis.
+    """
+    make, layers = KINDS[spec.kind].factors, spec.layers(net)
+    if make is None:
+        return {}
+    return {
+        layer: make(layer_key, net[layer]["kernel"], spec.rank_of(layer_of(layer)))
+        for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True)
+    }
+
+
 def delta(adapter: dict, spec: LoraSpec, layer: str) -> jax.Array | None:
-    """The adapter's matrix [agent, d, k], of rank at most r; None if it has offsets only.
+    """The matrix [agent, d, k] of kind `lora`, of rank at most r; None if it has offsets only.
 
     Without an agent axis where the adapter has none.
     """
-    if "a" in adapter:
-        product = matmul(adapter["a"], adapter["b"])
-        return spec.scaling(layer_of(layer)) * product
-    return adapter.get("full")
+    return low_rank(adapter, spec.scaling(layer_of(layer)))
 
 
 def merge(
-    net: dict, axes: dict, adapters: dict, adapter_axes: dict, spec: LoraSpec
+    net: dict,
+    axes: dict,
+    adapters: dict,
+    adapter_axes: dict,
+    spec: LoraSpec,
+    factors: Mapping[str, dict] = NOTHING,
 ) -> tuple[dict, dict]:
     """Each agent's merged weights (paper, Algorithm 3), and the axes to map over.
 
     Leaves of net and adapters carry a leading agent axis where `axes` and `adapter_axes` say 0,
     and none where they say None; adapted parts carry one where either does. Returns the same trees
-    with the adapted parts replaced; all that is not adapted is passed on as it is.
+    with the adapted parts replaced; all that is not adapted is passed on as it is. factors: what
+    the agents of a backbone have in common (`init_factors`), with an agent axis where net has one.
     """
-    net, axes = dict(net), dict(axes)
+    net, axes, changed = dict(net), dict(axes), KINDS[spec.kind].merge
     for layer, adapter in adapters.items():
         by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
             net[layer] = net[layer] + adapter["offset"]
             axes[layer] = 0 if by_agent else axes[layer]
             continue
-        changes = {part: adapter[part] for part in ("bias", "scale") if part in adapter}
-        matrix = delta(adapter, spec, layer)
-        if matrix is not None:
-            changes["kernel"] = matrix
-        net[layer] = {**net[layer], **{part: net[layer][part] + x for part, x in changes.items()}}
+        parts = {part: net[layer][part] + adapter[part] for part in OFFSETS if part in adapter}
+        own = {part: x for part, x in adapter.items() if part not in OFFSETS}
+        if own:
+            scale = spec.scaling(layer_of(layer))
+            parts["kernel"] = changed(net[layer]["kernel"], own, factors.get(layer, {}), scale)
+        net[layer] = {**net[layer], **parts}
         if by_agent:
-            axes[layer] = {**axes[layer], **dict.fromkeys(changes, 0)}
+            axes[layer] = {**axes[layer], **dict.fromkeys(parts, 0)}
     return net, axes
 
 
-def _has(value, part):
-    return isinstance(value, dict) and part in value
-
-
 def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
-    """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent."""
-    index = base.banks["net"].index
+    """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent.
+
+    A bank `factors` has what the agents of a backbone have in common, where the kind has such.
+    """
+    index, kind = base.banks["net"].index, KINDS[spec.kind]
     agents = tuple(range(len(index)))
     banks = {"net": base.banks["net"]._replace(trained=False), "adapters": Bank(agents)}
+    if kind.factors is not None:
+        banks["factors"] = Bank(index, kind.trained)
 
     def adopt(key, old):
         one = jax.tree.map(lambda x: x[0], old["net"])
-        adapters = init_adapters(key, one, spec, len(agents))
-        return {"net": old["net"], "adapters": adapters}
+        new = {"net": old["net"], "adapters": init_adapters(key, one, spec, len(agents))}
+        if kind.factors is not None:  # one key for all backbones: what is random is the same
+            factors_key = jax.random.fold_in(key, 1)
+            new["factors"] = jax.vmap(lambda net: init_factors(factors_key, net, spec))(old["net"])
+        return new
 
     def init(key, fresh):
         net_key, adapter_key = jax.random.split(key)
@@ -153,13 +138,14 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
 
     def combine(parts):
         (net, axes), (adapters, adapter_axes) = parts["net"], parts["adapters"]
-        return merge(net, axes, adapters, adapter_axes, spec)
+        factors, _ = parts.get("factors", (NOTHING, None))
+        return merge(net, axes, adapters, adapter_axes, spec, factors)
 
-    return Scheme(banks, init, adopt, combine)
+    return Scheme(banks, init, adopt, combine, kind.additive)
 
 
 @dataclass(frozen=True)
-class LoraKeys:
+class LoraKeys(KindKeys):
     """What adapters look like; see LoraSpec."""
 
     rank: int = key(None, "rank of every adapter", least=1, cell=True)
@@ -186,11 +172,12 @@ class LoraKeys:
         Raises:
           ConfigError: a layer or pattern that the network does not have.
         """
+        self.check_kind()
         layers = layers_of(network.kind, network.depth)
         targets = list(layers) if self.targets is None else self.targets
         _check_targets(targets, layers)
         alpha = self.alpha
-        if alpha is None and not self.rank_pattern:
+        if alpha is None and not self.rank_pattern and KINDS[self.kind].scaled:
             alpha = float(self.rank)
         adapted_ = [layer for layer in layers if any(fnmatchcase(layer, t) for t in targets)]
         if self.norms and not network.layer_norm:
@@ -222,6 +209,9 @@ def spec(keys: LoraKeys) -> LoraSpec:
         tuple((keys.alpha_pattern or {}).items()),
         keys.bias,
         keys.norms,
+        keys.kind,
+        keys.init,
+        keys.scaling == "rslora",
     )
 
 

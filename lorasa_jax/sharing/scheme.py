@@ -40,12 +40,14 @@ class Scheme(NamedTuple):
     adopt(key, old) -> {bank: tree}: parameters that take over those of the phase before.
     combine({bank: (tree, axes)}) -> (tree, axes): a network's weights out of one part per bank.
       axes is 0 where a leaf has a leading agent axis and None where all agents share it.
+    additive: whether what is added to a bank `net` does not depend on it, see analysis.weights.
     """
 
     banks: Mapping[str, Bank]
     init: Callable[[jax.Array, Callable], dict[str, Tree]]
     adopt: Callable[[jax.Array, dict[str, Tree]], dict[str, Tree]]
     combine: Callable[[dict[str, tuple[Tree, Tree]]], tuple[Tree, Tree]]
+    additive: bool = True
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -80,7 +80,10 @@ def build_teams(
 
     def phase_team(phase, actor_scheme, critic_scheme):
         algo = config.algo_of(phase)
-        optimisers = [team.adam(lr, algo.max_grad_norm) for lr in (algo.actor_lr, algo.critic_lr)]
+        optimisers = [
+            _optimiser(config, scheme, lr, algo.max_grad_norm)
+            for scheme, lr in ((actor_scheme, algo.actor_lr), (critic_scheme, algo.critic_lr))
+        ]
         return Team(
             env,
             distribution,
@@ -90,6 +93,12 @@ def build_teams(
 
     pairs = zip(schemes.actor_phases, critics, strict=True)
     return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
+
+
+def _optimiser(config, scheme, lr, max_grad_norm):
+    """Adam; of a scheme that adapts with B's own learning rate."""
+    ratio = config.sharing.get("lr_ratio", 1.0) if scheme.adapts else 1.0
+    return team.lora_plus(team.adam(lr, max_grad_norm), ratio)
 
 
 def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:

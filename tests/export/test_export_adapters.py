@@ -174,6 +174,25 @@ def test_without_adapters_there_is_nothing_to_export(tmp_path, overrides, phase,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["dora", "vera", "lora_xs", "ia3", "mtl_lora"])
+def test_other_kinds_than_lora_are_refused(tmp_path, kind):
+    policy = random_policy("env=specialisation_2", "sharing=ps_lora", f"sharing.kind={kind}")
+    with pytest.raises(ConfigError, match=f"sharing.kind=lora, and this run has {kind}"):
+        save(policy, "adapters", tmp_path / "x")
+
+
+def test_rslora_is_pefts_use_rslora(tmp_path):
+    policy = random_policy(
+        "env=specialisation_2", "sharing=ps_lora", "sharing.rank=2", "sharing.alpha=3",
+        "sharing.scaling=rslora",
+    )  # fmt: skip
+    save(policy, "adapters", tmp_path / "all")
+    config, _ = reader.read_adapter(tmp_path / "all" / "agent_0")
+    assert (config["use_rslora"], config["lora_alpha"], config["alpha_pattern"]) == (True, 3.0, {})
+    found = reader.load_adapters(tmp_path / "all" / "agent_0", backbone(policy, 0))
+    assert_close(found, named(agent_trees(policy)[0]), tolerance=1e-6)
+
+
 def test_damaged_adapters_are_refused(rich, tmp_path):
     policy, _ = rich
     folder = tmp_path / "all"

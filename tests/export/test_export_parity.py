@@ -26,6 +26,8 @@ CASES = {
     "gru continuous nps vector": [CONTINUOUS, "sharing=nps", VECTOR],
     "gru continuous ps_lora": [CONTINUOUS, LORA, "sharing.rank=2", "sharing.alpha=3"],
     "gru continuous ps_lora vector": [CONTINUOUS, LORA, VECTOR, "sharing.targets=[gru_*]"],
+    "gru discrete dora": [DISCRETE, LORA, "sharing.kind=dora", "sharing.rank=2"],
+    "gru continuous mtl_lora": [CONTINUOUS, LORA, VECTOR, "sharing.kind=mtl_lora"],
     "lstm discrete ps_lora": [DISCRETE, LORA, "network.kind=lstm", "sharing.rank=2"],
     "lstm continuous nps": [CONTINUOUS, "sharing=nps", "network.kind=lstm"],
     "ff discrete nps": [DISCRETE, "sharing=nps", "network.kind=ff"],
