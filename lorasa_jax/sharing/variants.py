@@ -85,7 +85,8 @@ def lora_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> 
 
 def lora_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
     """W + s A_i B_i [..., d, k] (Hu et al. 2021, arXiv 2106.09685, Eq. 3)."""
-    return kernel + low_rank(own, scale)
+    delta = low_rank(own, scale)
+    return kernel if delta is None else kernel + delta
 
 
 def dora_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
