@@ -87,7 +87,7 @@ def begin(team_):
 
 
 def cases():
-    """Every scheme with an algorithm in turn, three with all; spaces and networks take turns too."""
+    """Every scheme with an algorithm in turn, three with all; spaces and networks take turns."""
     turns = list(itertools.product(SPACES, KINDS))
     for i, name in enumerate(NAMES):
         for j, algo in enumerate(UPDATES):
