@@ -37,7 +37,9 @@ def _mark_the_rest_of_samples(items):
     """`sample(n)`: of the cases of a test n, spread evenly, are plain `pytest`'s; others `full`."""
     cases = {}
     for item in items:
-        if item.get_closest_marker("sample") and "slow" not in item.keywords:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.full)
+        elif item.get_closest_marker("sample") and "slow" not in item.keywords:
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for group in cases.values():
         (count,) = group[0].get_closest_marker("sample").args

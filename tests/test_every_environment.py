@@ -15,7 +15,15 @@ SMALL = [
 pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("quick_compiler")]
 
 
-@pytest.mark.parametrize("name", envs.names())
+def names():
+    """All; of StarCraft's and JaxMARL's, which compile for a minute, all but one each are long."""
+    quick = {"smax_3m", "smac_2s3z", "jaxmarl_MPE_simple_spread_v3"}
+    for name in envs.names():
+        long = name.split("_")[0] in ("smax", "smac", "jaxmarl") and name not in quick
+        yield pytest.param(name, marks=pytest.mark.long if long else ())
+
+
+@pytest.mark.parametrize("name", names())
 def test_one_update(name, tmp_path):
     """The run is stopped after its first update; that adapters would follow is checked before."""
     config = configuration.load([f"env={name}", *SMALL, f"out={tmp_path / 'run'}"])
