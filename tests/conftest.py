@@ -34,15 +34,16 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _mark_the_rest_of_samples(items):
-    """`sample(n)`: of the cases of a test n, spread evenly, are plain `pytest`'s; others `full`."""
+    """Of the cases of a test two (or n, marked `sample(n)`) are plain `pytest`'s, others `full`."""
     cases = {}
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.full)
-        elif item.get_closest_marker("sample") and "slow" not in item.keywords:
+        elif "slow" not in item.keywords:
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for group in cases.values():
-        (count,) = group[0].get_closest_marker("sample").args
+        marker = group[0].get_closest_marker("sample")
+        count = marker.args[0] if marker else 2
         kept = {i * len(group) // count for i in range(count)}
         for i, item in enumerate(group):
             if i not in kept:

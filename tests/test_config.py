@@ -16,7 +16,8 @@ def test_a_bare_environment_is_the_papers_cell():
     config = configuration.load(["env=ant_4x2"])
     assert config.sharing == {
         "name": "ps_lora", "rank": 8, "alpha": 8.0, "targets": list(LAYERS), "rank_pattern": None,
-        "alpha_pattern": None, "bias": "none", "norms": False,
+        "alpha_pattern": None, "bias": "none", "norms": False, "kind": "lora",
+        "scaling": "standard", "init": "paper", "lr_ratio": 1.0,
     }  # fmt: skip
     assert (config.total_steps, config.switch_at) == (12_000_000, 4_000_000)
     algo = config.algo

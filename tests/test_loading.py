@@ -29,7 +29,7 @@ RUNS = {
     ],
 }  # fmt: skip
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("quick_compiler")
+pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("quick_compiler")]
 
 
 @pytest.fixture(scope="module", params=RUNS)

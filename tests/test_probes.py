@@ -93,6 +93,7 @@ def test_shared_policy_without_ids_cannot_specialise():
     assert played <= 0.76  # a mean over about 480 sampled episodes
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sharing", ["ps_lora", "nps"])
 def test_own_parameters_specialise_without_ids(sharing):

@@ -78,6 +78,7 @@ def wait_for(process, condition, seconds=300):
         time.sleep(0.02)
 
 
+@pytest.mark.full
 def test_a_run_leaves_its_files_and_a_summary(whole):
     out, done = whole
     assert {"config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "curve.png"} <= {
@@ -95,6 +96,7 @@ def test_a_run_leaves_its_files_and_a_summary(whole):
     assert "final return" in done.stdout
 
 
+@pytest.mark.full
 def test_the_switch_changes_nothing_that_acts(whole):
     """The backbone of the finished run is the pretrained network, bit for bit."""
     manager = ocp.CheckpointManager((whole[0] / "checkpoints").absolute())
@@ -115,6 +117,7 @@ def test_the_switch_changes_nothing_that_acts(whole):
     assert any(np.abs(leaf).max() > 0 for leaf in moved)
 
 
+@pytest.mark.full
 def test_the_same_command_again_says_that_it_is_finished(whole):
     assert "already finished" in run(whole[0]).stdout
 
@@ -138,6 +141,7 @@ def interrupt(out, number, wanted, job=TINY):
     return output
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 2), (signal.SIGTERM, 5)])
 def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, number, wanted):
@@ -177,6 +181,7 @@ def test_killed_at_any_moment_it_continues(whole, tmp_path):
     assert_same_end(whole[0], out)
 
 
+@pytest.mark.full
 def test_a_line_cut_short_and_a_leftover_folder_do_no_harm(whole, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL)
@@ -190,6 +195,7 @@ def test_a_line_cut_short_and_a_leftover_folder_do_no_harm(whole, tmp_path):
     assert_same_end(whole[0], out)
 
 
+@pytest.mark.full
 def test_another_configuration_in_the_same_folder_is_refused(whole):
     done = run(whole[0], "algo.clip=0.1", "seed=3", code=2)
     assert "algo.clip (0.2 there)" in done.stderr
@@ -197,6 +203,7 @@ def test_another_configuration_in_the_same_folder_is_refused(whole):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.full
 def test_resume_false_does_not_touch_a_run(whole):
     assert "already holds a run" in run(whole[0], "resume=false", code=2).stderr
 

@@ -513,6 +513,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_sentence(place, main, arguments,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.full
 def test_runs_without_adapters_and_unfinished_ones_are_refused(robot, tmp_path):
     shared = next(path for path in cells.Path("runs").iterdir() if "ant_4x2-mappo-ps-" in path.name)
     with pytest.raises(ConfigError, match="has no LoRA phase"):

@@ -76,6 +76,7 @@ def gathered(start, counter):
     return trajectory, team, batch, epoch
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("algo", [mappo, a2po], ids=["mappo", "a2po"])
 def test_active_agents_without_a_legal_action_are_counted(algo, start, counter):
     """At an episode's third step, where agent 1 is not active, neither has a legal action."""
