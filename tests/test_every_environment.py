@@ -16,11 +16,10 @@ pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("quick_compiler")]
 
 
 def names():
-    """All; of StarCraft's and JaxMARL's, which compile for a minute, all but one each are long."""
-    quick = {"smax_3m", "smac_2s3z", "jaxmarl_MPE_simple_spread_v3"}
+    """All; every one compiles for up to a minute, so that most are left to `pytest -m full`."""
+    quick = {"halfcheetah_2x3", "jaxmarl_MPE_simple_spread_v3", "smac_2s3z"}
     for name in envs.names():
-        long = name.split("_")[0] in ("smax", "smac", "jaxmarl") and name not in quick
-        yield pytest.param(name, marks=pytest.mark.long if long else ())
+        yield pytest.param(name, marks=() if name in quick else pytest.mark.long)
 
 
 @pytest.mark.parametrize("name", names())

@@ -85,7 +85,7 @@ def test_quick_start_trains_shows_and_exports(execute):
     assert done.complaints == ""
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_your_own_trains_its_environment_under_its_way_of_sharing(execute):
     done = execute("your_own")
     assert done.figures == 2
@@ -100,7 +100,7 @@ def test_your_own_trains_its_environment_under_its_way_of_sharing(execute):
     assert done.complaints == ""
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_specialisation_draws_every_measure(execute):
     done = execute("specialisation")
     assert done.figures == 6

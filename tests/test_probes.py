@@ -138,7 +138,7 @@ PAIRS = {(name, ALGORITHMS[i % 3]) for i, name in enumerate(REGISTRY.names())}
 PAIRS |= {("ps_lora", algo) for algo in ALGORITHMS}
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize(("sharing", "algo"), sorted(PAIRS))
 def test_every_scheme_and_every_algorithm_learn(sharing, algo, monkeypatch):
     monkeypatch.setitem(games._GAMES, "signs", signs)
