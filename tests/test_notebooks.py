@@ -67,7 +67,7 @@ def execute(tmp_path_factory):
     return execute
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_quick_start_trains_shows_and_exports(execute):
     done = execute("quick_start")
     (out,) = done.folder.glob("runs/ant_4x2-mappo-ps_lora-*")

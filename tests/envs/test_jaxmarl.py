@@ -307,7 +307,7 @@ def test_upstream_is_imported_without_a_word():
     assert done.returncode == 0 and not done.stdout, done.stderr
 
 
-@pytest.mark.sample(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

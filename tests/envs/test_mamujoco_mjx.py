@@ -89,7 +89,7 @@ def assert_engines_agree(name, profile, after, outliers=0.0):
         assert_within(gap(getattr(seen, field) / scale, values / scale), bounds, field)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ant", "hopper", "halfcheetah"])
 def test_mjx_equals_native(x64, name):
     assert_engines_agree(name, "lorasa", one_step(name, "lorasa", 60))

@@ -494,7 +494,7 @@ def test_a_map_of_ones_own():
     assert state.battle.unit_health[0] == 500
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize("sharing", ["ps", "nps", "ps_lora"])
 def test_trains(sharing):
     """Two updates: everything finite, episodes end, parameters move; adapters in their phase."""

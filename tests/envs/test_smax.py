@@ -317,7 +317,7 @@ def test_refusals(name, options, words):
         assert word in message
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_trains_and_keeps_memory_through_deaths():
     """Recurrent states start anew where an episode does, and nowhere else."""
     team, progress = train(

@@ -122,7 +122,7 @@ def test_two_updates(name, algo, space, kind):
         assert (max(moved) > 1e-3) if trained else (max(moved) == 0.0)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_clusters_of_one_and_of_all_update_as_ps_and_nps():
     """Gradients and all: the same update from the same parameters."""
     hp = a2po.A2po(

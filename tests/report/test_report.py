@@ -24,7 +24,7 @@ from lorasa_jax.training import reporting, runs
 
 NAMES = "ant", "battle", "shared"
 # StarCraft compiles for long.
-BATTLE_LAST = "shared", "ant", pytest.param("battle", marks=pytest.mark.full)
+BATTLE_LAST = "shared", "ant", pytest.param("battle", marks=pytest.mark.long)
 LAYERS = {"ant": LAYERS_OF["ff"], "battle": LAYERS_OF["gru"], "shared": LAYERS_OF["ff"]}
 AGENTS = {"ant": 4, "battle": 3, "shared": 2}
 
@@ -71,7 +71,7 @@ def test_curves_are_those_of_the_metrics(name, trained, stories):
             assert (lower <= upper)[np.isfinite(lower)].all()
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_the_switch_is_where_it_was(stories):
     assert [stories[name].switched_at for name in NAMES] == [20, 40, None]
 
@@ -120,7 +120,7 @@ def test_a_run_without_adapters_has_no_norms(stories, pages):
     assert "no adapters" in pages["shared"] and "Frobenius" not in pages["shared"]
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_what_takes_a_while_is_told(stories, said):
     for name in NAMES:
         stories[name]
@@ -131,7 +131,7 @@ def test_what_takes_a_while_is_told(stories, said):
     ]  # fmt: skip
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_agents_have_the_colours_of_their_replay(stories):
     ant, battle = stories["ant"], stories["battle"]
     (recording,) = re.findall(r'id="recording"[^>]*>(.*?)</script>', ant.replay, re.S)
@@ -170,7 +170,7 @@ def test_the_results_are_in_the_table(name, stories, pages):
     assert html.escape(summary["command"]) in text
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_the_switch_is_marked(pages):
     marks = {name: len(re.findall(r'id="c\d+-switch-0"', pages[name])) for name in NAMES}
     assert marks == {"ant": 4, "battle": 4, "shared": 0}  # narrow and wide; spreads and win rates
@@ -187,7 +187,7 @@ def test_a_page_is_one_light_file(name, pages):
     assert len(pages[name]) < 2e6
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_ids_are_unique_and_references_lead_somewhere(stories):
     text = visible(page.page([stories[name] for name in NAMES]))
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -213,7 +213,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_tags_are_closed(stories):
     parser = Balance()
     parser.feed(page.page([stories[name] for name in NAMES]))
@@ -238,7 +238,7 @@ def test_content_is_escaped(stories):
     assert parser.open == []
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_runs_are_compared(trained, stories, pages, tmp_path, capsys):
     """By the command: one curve a run where the environment is the same, a column each."""
     path = tmp_path / "both.html"
@@ -505,7 +505,7 @@ BATTLE = """
 
 @pytest.mark.parametrize(
     ("name", "script"),
-    [("ant", ROBOT), pytest.param("battle", BATTLE, marks=pytest.mark.full), ("shared", "")],
+    [("ant", ROBOT), pytest.param("battle", BATTLE, marks=pytest.mark.long), ("shared", "")],
 )
 def test_a_page_fits_a_phone_and_plays(name, script, stories, pages, opened, tmp_path):
     path = tmp_path / "phone.html"
