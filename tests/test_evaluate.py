@@ -66,7 +66,7 @@ def untrained(*overrides):
     return runs.policy_of(config, team, 0, banks, seed=0, step=0)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_map_is_played_and_filmed(tmp_path):
     found = evaluated(tmp_path / "run", "env=smac_2s3z", f"env.max_steps={LIMIT}")
@@ -90,7 +90,7 @@ def short(monkeypatch):
     monkeypatch.setattr(environment.MultiAgentMujoco, "max_steps", limit, raising=False)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_robot_is_played_and_filmed(short, tmp_path):
     found = evaluated(tmp_path / "run", "env=halfcheetah_2x3")
@@ -101,7 +101,7 @@ def test_a_robot_is_played_and_filmed(short, tmp_path):
     assert recording["frames"] == len(recording["returns"]) == LIMIT + 1
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_upstreams_maps_are_filmed_too(tmp_path):
     """Lines of fire are drawn to those who lose health, and to nobody else."""
     limits = "env.walls_cause_death=false", f"env.max_steps={2 * LIMIT}"

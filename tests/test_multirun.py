@@ -99,7 +99,7 @@ def test_submitit_skips_what_has_finished(alone, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_job_whose_folder_is_in_use_is_told_and_leaves_the_other_alone(alone, tmp_path):
     shutil.copytree(alone[0] / "out", tmp_path / "out")
     with (next((tmp_path / "out").glob("*-ps-*")) / ".lock").open("w") as held:
@@ -138,7 +138,7 @@ def test_refused_in_one_sentence(words, told, tmp_path, monkeypatch):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_folder_in_other_use_is_refused(alone, monkeypatch):
     monkeypatch.chdir(alone[0])
     with pytest.raises(ConfigError, match="already holds a run"):
@@ -183,7 +183,7 @@ def test_lists_are_one_value_unless_they_are_several():
     ]
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_jobs_know_what_a_program_registered(tmp_path):
     """An environment and a way of sharing of the program that starts the batch."""
     program = tmp_path / "own.py"

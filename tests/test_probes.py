@@ -70,7 +70,7 @@ def test_observation_dependent_value():
     np.testing.assert_allclose(values, obs[:, 0], atol=0.1)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("game", "enough"),
     [("probe_action", 0.99), ("probe_action_continuous", 0.99), ("probe_memory", 0.99)],
@@ -82,7 +82,7 @@ def test_action_and_memory(game, enough):
     assert score > enough
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_shared_policy_without_ids_cannot_specialise():
     env = envs.make("specialisation_2")
     _, _, score, played = learn(
@@ -93,7 +93,7 @@ def test_shared_policy_without_ids_cannot_specialise():
     assert played <= 0.76  # a mean over about 480 sampled episodes
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sharing", ["ps_lora", "nps"])
 def test_own_parameters_specialise_without_ids(sharing):
@@ -107,7 +107,7 @@ def test_own_parameters_specialise_without_ids(sharing):
     assert score > 0.95
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize("sharing", ["ps", "ps_lora"])
 def test_agreement(sharing):
     env = envs.make("synchronisation_4")

@@ -152,7 +152,7 @@ def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, n
     assert_same_end(whole[0], out)
 
 
-@pytest.mark.full
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 2])
 def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices, monkeypatch):
     jax.devices()  # this process's own compiler keeps its flags
@@ -164,7 +164,7 @@ def test_ant_resumes_bit_for_bit_through_the_c_engine(tmp_path, devices, monkeyp
     assert_same_end(one, other)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_killed_at_any_moment_it_continues(whole, tmp_path):
     """kill -9 three times, at moments that drift, then to the end: the same bits."""
     out = tmp_path / "run"
@@ -181,7 +181,7 @@ def test_killed_at_any_moment_it_continues(whole, tmp_path):
     assert_same_end(whole[0], out)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_line_cut_short_and_a_leftover_folder_do_no_harm(whole, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL)
@@ -195,7 +195,7 @@ def test_a_line_cut_short_and_a_leftover_folder_do_no_harm(whole, tmp_path):
     assert_same_end(whole[0], out)
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_another_configuration_in_the_same_folder_is_refused(whole):
     done = run(whole[0], "algo.clip=0.1", "seed=3", code=2)
     assert "algo.clip (0.2 there)" in done.stderr
@@ -203,7 +203,7 @@ def test_another_configuration_in_the_same_folder_is_refused(whole):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_resume_false_does_not_touch_a_run(whole):
     assert "already holds a run" in run(whole[0], "resume=false", code=2).stderr
 
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     assert "cannot be written" in run(tmp_path / "run", code=2).stderr
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_two_processes_do_not_share_a_folder(whole, tmp_path):
     import fcntl
 
@@ -230,7 +230,7 @@ def test_two_processes_do_not_share_a_folder(whole, tmp_path):
         assert "in use by another process" in run(out, code=2).stderr
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_full_disk_ends_in_one_sentence_and_keeps_the_last_checkpoint(tmp_path):
     """RLIMIT_FSIZE stands in for the disk: no file may grow past 8 KiB once training runs."""
     script = (
@@ -254,7 +254,7 @@ def test_a_full_disk_ends_in_one_sentence_and_keeps_the_last_checkpoint(tmp_path
     run(out)  # and the same command, with the disk free again, goes on to the end
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_a_value_that_is_not_finite_stops_the_run(tmp_path):
     out = tmp_path / "run"
     done = run(out, "algo.actor_lr=1e38", "checkpoint_every=1", "updates_per_call=1", code=1)
@@ -264,7 +264,7 @@ def test_a_value_that_is_not_finite_stops_the_run(tmp_path):
     assert not (out / "summary.json").exists()
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_seeds_in_one_run_have_their_own_curves(tmp_path):
     out = tmp_path / "run"
     run(out, "num_seeds=2", "seed=5")
@@ -276,7 +276,7 @@ def test_seeds_in_one_run_have_their_own_curves(tmp_path):
     assert len(summary["eval_return_per_seed"]) == 2
 
 
-@pytest.mark.full
+@pytest.mark.long
 def test_wandb_offline_writes_one_run_per_seed(tmp_path):
     out = tmp_path / "run"
     run(out, "logger=wandb", "num_seeds=2", "total_steps=1280", "switch_at=640")
