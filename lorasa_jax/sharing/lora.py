@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
@@ -99,10 +100,10 @@ def merge(
     for layer, adapter in adapters.items():
         by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
-            net[layer] = net[layer] + adapter["offset"]
+            net[layer] = _sum(net[layer], adapter["offset"])
             axes[layer] = 0 if by_agent else axes[layer]
             continue
-        parts = {part: net[layer][part] + adapter[part] for part in OFFSETS if part in adapter}
+        parts = {part: _sum(net[layer][part], adapter[part]) for part in OFFSETS if part in adapter}
         own = {part: x for part, x in adapter.items() if part not in OFFSETS}
         if own:
             scale = spec.scaling(layer_of(layer))
@@ -111,6 +112,12 @@ def merge(
         if by_agent:
             axes[layer] = {**axes[layer], **dict.fromkeys(parts, 0)}
     return net, axes
+
+
+def _sum(part, change):
+    """An adapted part, of whose two terms either may lack the agent axis."""
+    rank = max(part.ndim, change.ndim)
+    return broadcast_to_rank(part, rank) + broadcast_to_rank(change, rank)
 
 
 def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
