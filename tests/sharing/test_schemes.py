@@ -221,8 +221,8 @@ def schemes():
     found = {}
     for row in REGISTRY.rows():
         scheme = row.make(given).actor_phases[-1]
-        banks = jax.jit(lambda key, scheme=scheme: scheme.init(key, fresh))(jax.random.key(3))
-        banks = jax.tree.map(lambda x: jnp.float32(x + RNG.normal(size=x.shape)), banks)
+        shapes = jax.eval_shape(lambda key, s=scheme: s.init(key, fresh), jax.random.key(3))
+        banks = jax.tree.map(lambda x: jnp.float32(RNG.normal(size=x.shape)), shapes)
         found[row.name] = scheme, banks
     return found
 
