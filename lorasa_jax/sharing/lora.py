@@ -15,14 +15,13 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
-from jax.lax import broadcast_to_rank
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
 from lorasa_jax.policy.networks import layer_of, layers_of
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import grouped, ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
 from lorasa_jax.sharing.seps import ClusterKeys
 from lorasa_jax.sharing.spec import LoraSpec, has
 from lorasa_jax.sharing.variants import KINDS, KindKeys, low_rank
@@ -100,10 +99,10 @@ def merge(
     for layer, adapter in adapters.items():
         by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
-            net[layer] = _sum(net[layer], adapter["offset"])
+            net[layer] = plus(net[layer], adapter["offset"])
             axes[layer] = 0 if by_agent else axes[layer]
             continue
-        parts = {part: _sum(net[layer][part], adapter[part]) for part in OFFSETS if part in adapter}
+        parts = {part: plus(net[layer][part], adapter[part]) for part in OFFSETS if part in adapter}
         own = {part: x for part, x in adapter.items() if part not in OFFSETS}
         if own:
             scale = spec.scaling(layer_of(layer))
@@ -112,12 +111,6 @@ def merge(
         if by_agent:
             axes[layer] = {**axes[layer], **dict.fromkeys(parts, 0)}
     return net, axes
-
-
-def _sum(part, change):
-    """An adapted part, of whose two terms either may lack the agent axis."""
-    rank = max(part.ndim, change.ndim)
-    return broadcast_to_rank(part, rank) + broadcast_to_rank(change, rank)
 
 
 def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
