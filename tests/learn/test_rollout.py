@@ -250,7 +250,8 @@ def test_early_truncations_lead_to_the_values_of_their_true_last_observations(ea
     carry, never, checked = early.runner.critic_carry, jnp.zeros(ENVS, bool), np.zeros(ENVS, int)
     for t in range(LENGTH):
         carry, _ = value(carry, steps.state[t], steps.first[t])
-        count, total = steps.obs[t, :, 0, 0] + 1, steps.obs[t, :, 0, 1] + steps.action[t].sum(-1).astype(float)
+        count = steps.obs[t, :, 0, 0] + 1
+        total = steps.obs[t, :, 0, 1] + steps.action[t].sum(-1).astype(float)
         _, expected = value(carry, view(count, total)[1], never)
         for env in np.flatnonzero(~np.asarray(steps.terminated[t])):
             np.testing.assert_allclose(following[t, env], expected[env], rtol=1e-4, atol=1e-5)
