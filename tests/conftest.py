@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -15,11 +16,40 @@ os.environ.setdefault(
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import jax
+import optax
 import pytest
+
+# Strict: nothing here is broadcast to more axes or converted to another type unless it is said.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# So that what depends on the first device alone is seen. Commands started by tests have one.
+jax.config.update("jax_num_cpu_devices", 2)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 PATIENCE = 90  # seconds for the browser
+
+
+@contextlib.contextmanager
+def _lenient():
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def promotion(request):
+    """Promotion as JAX has it by default, for tests marked `upstream`."""
+    with _lenient() if "upstream" in request.keywords else contextlib.nullcontext():
+        yield
+
+
+def _adam(*args, adam=optax.adam, **kwargs):
+    """Optax's Adam, whose bias correction takes a float to the power of an integer."""
+    made = adam(*args, **kwargs)
+    return made._replace(update=_lenient()(made.update))
+
+
+optax.adam = _adam
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks

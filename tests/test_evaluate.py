@@ -102,6 +102,7 @@ def test_a_robot_is_played_and_filmed(short, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.upstream
 def test_upstreams_maps_are_filmed_too(tmp_path):
     """Lines of fire are drawn to those who lose health, and to nobody else."""
     limits = "env.walls_cause_death=false", f"env.max_steps={2 * LIMIT}"
@@ -122,6 +123,7 @@ def test_upstreams_maps_are_filmed_too(tmp_path):
 
 
 @pytest.mark.sample(1)
+@pytest.mark.upstream
 @pytest.mark.parametrize("name", ["jaxmarl_MPE_simple_spread_v3", "specialisation_2"])
 def test_what_has_no_pictures_is_refused(name, tmp_path):
     policy = SimpleNamespace(env_name=name, env=lambda: envs.make(name))

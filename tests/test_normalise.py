@@ -49,7 +49,7 @@ def test_moments_are_numpys_over_what_is_counted(counted):
     x = rng.normal(size=(5, 3, 2, 4)).astype(np.float32)
     active = rng.uniform(size=(5, 3, 2)) < counted
     found = observed.moments(jnp.asarray(x), jnp.asarray(active), configuration_devices())
-    assert found.count == active.sum()
+    assert int(found.count) == active.sum()
     np.testing.assert_allclose(found.mean, x[active].mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.variance, x[active].var(0), rtol=1e-4)
 

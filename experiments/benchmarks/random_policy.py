@@ -39,7 +39,7 @@ def episodes(env, count: int, horizon: int, seed: int) -> tuple[np.ndarray, np.n
         actions = jax.random.uniform(act_key, shape, minval=-1.0)
         after, timestep = jax.vmap(env.step, in_axes=(None, 0, 0))(key, state, actions)
         total += jnp.where(done, 0.0, timestep.reward)
-        length += ~done
+        length += (~done).astype(int)
         state = choose(done, state, after)
         return key, state, length, total, done | timestep.terminated, t + 1
 

@@ -58,12 +58,12 @@ def counted(tally: dict, playing, after, seen) -> dict:
     finite &= jnp.isfinite(seen.reward) & jnp.isfinite(after.battle.unit_positions).all((1, 2))
     bounded = (jnp.abs(seen.obs) <= 1.0).all((1, 2)) & (jnp.abs(seen.state) <= 1.0).all((1, 2))
     return {
-        "won": tally["won"] + playing * seen.info["won"],
+        "won": tally["won"] + (playing & seen.info["won"]).astype(float),
         "fought": tally["fought"] | (playing & seen.terminated),
         "timed_out": tally["timed_out"] | (playing & seen.truncated),
-        "length": tally["length"] + playing,
-        "return": tally["return"] + playing * seen.reward,
-        "illegal": tally["illegal"] + playing * seen.info["illegal"],
+        "length": tally["length"] + playing.astype(int),
+        "return": tally["return"] + playing.astype(float) * seen.reward,
+        "illegal": tally["illegal"] + playing.astype(float) * seen.info["illegal"],
         "sound": tally["sound"] & (~playing | (finite & bounded)),
         "done": tally["done"] | seen.terminated | seen.truncated,
     }

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 from jax.scipy.stats import norm
 
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
@@ -35,7 +36,7 @@ def distributions(
     Every leaf of the result has the leading agent axis.
     """
     if isinstance(kind, Categorical):
-        return jax.nn.softmax(jnp.where(legal, outputs["logits"], -1e10))
+        return jax.nn.softmax(jnp.where(legal[None], outputs["logits"], -1e10))
     mean, std = outputs["mean"], kind.std(outputs)
     return Gaussian(mean, std, jnp.broadcast_to(legal, mean.shape))
 
@@ -99,6 +100,7 @@ def gaussian_jensen_shannon(a: Gaussian, b: Gaussian) -> jax.Array:
     it is integrated on a grid of a's standard deviations, half on one of b's.
     """
     z = jnp.linspace(-8.0, 8.0, GRID)
+    z = broadcast_to_rank(z, a.mean.ndim + 1)
     mass = norm.pdf(z) / norm.pdf(z).sum()
 
     def under(one):
@@ -122,7 +124,7 @@ def _information(balance):
 
 
 def _mean(x, exists):
-    return jnp.sum(jnp.where(exists, x, 0.0), -1) / jnp.maximum(exists.sum(-1), 1)
+    return jnp.sum(jnp.where(exists, x, 0.0), -1) / jnp.maximum(exists.sum(-1).astype(x.dtype), 1.0)
 
 
 CATEGORICAL = {

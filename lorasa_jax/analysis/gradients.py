@@ -42,7 +42,8 @@ def policy_gradients(state: TrainState, team: Team, hp: Hyperparameters, batch: 
     summed, _ = ppo.gradients(
         lambda merged: ((merged, axes), critic), merged, state.value_norm, batch, team, hp, hp.clip
     )
-    count = jnp.maximum(jnp.moveaxis(batch.active, 2, 0).reshape(agents, -1).sum(-1), 1)
+    count = jnp.moveaxis(batch.active, 2, 0).reshape(agents, -1).sum(-1).astype(float)
+    count = jnp.maximum(count, 1.0)
     return jax.tree.map(lambda x: x / count.reshape(-1, *[1] * (x.ndim - 1)), summed)
 
 

@@ -69,9 +69,9 @@ def with_id_of(agent: jax.Array, obs: jax.Array) -> jax.Array:
     The last features are the ids, one for each observer; two of them change places, which is
     right for standardised observations too.
     """
-    observers = jnp.arange(obs.shape[-2])
-    id_start = obs.shape[-1] - len(observers)
-    observer = observers[:, None]
+    observers = jnp.arange(obs.shape[-2])[None]
+    id_start = obs.shape[-1] - observers.size
+    observer = observers.T
     swapped = jnp.where(observers == agent, observer, observers)
     source = jnp.where(observers == observer, agent, swapped)
     ids = jnp.take_along_axis(

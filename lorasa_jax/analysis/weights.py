@@ -114,7 +114,9 @@ def common(scheme: Scheme, banks: dict[str, Tree]) -> Tree:
       ValueError: the scheme has no bank of whole networks.
     """
     return jax.tree.map(
-        lambda net, delta: net + delta.mean(0), backbone(scheme, banks), deltas(scheme, banks)
+        lambda net, delta: net + delta.mean(0, keepdims=True),
+        backbone(scheme, banks),
+        deltas(scheme, banks),
     )
 
 

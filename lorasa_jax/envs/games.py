@@ -112,7 +112,7 @@ def _action_reward():
         begin=_sign,
         observe=lambda memory, steps: jnp.stack([memory, -memory])[None],
         play=lambda key, memory, steps, actions: (
-            memory, (actions[0] == (memory > 0)).astype(float),
+            memory, (actions[0] == (memory > 0).astype(int)).astype(float),
         ),
         optimum=1.0, random=0.5,
     )  # fmt: skip
@@ -140,7 +140,7 @@ def _memory(delay=4):
             steps == 0, jnp.stack([memory, -memory, 0.0]), jnp.array([0.0, 0.0, 1.0])
         )[None],
         play=lambda key, memory, steps, actions: (
-            memory, ((steps == delay - 1) & (actions[0] == (memory > 0))).astype(float),
+            memory, ((steps == delay - 1) & (actions[0] == (memory > 0).astype(int))).astype(float),
         ),
         optimum=1.0, random=0.5,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.envs.wrappers import ObservationWrapper
 
@@ -51,7 +52,8 @@ def combined(old: Moments, new: Moments) -> Moments:
 def normalised(moments: Moments, x: chex.Array) -> jax.Array:
     """(x - mean) / deviation of vectors [..., features], clipped to +-10."""
     scale = jax.lax.rsqrt(moments.variance + EPSILON)
-    return jnp.clip((x - moments.mean) * scale, -CLIP, CLIP)
+    mean, scale = (broadcast_to_rank(each, x.ndim) for each in (moments.mean, scale))
+    return jnp.clip((x - mean) * scale, -CLIP, CLIP)
 
 
 class Normalise(ObservationWrapper):

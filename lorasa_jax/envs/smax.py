@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.envs.types import Discrete, TimeStep
@@ -243,12 +244,12 @@ class Smax:
         positions = battle.unit_positions[observers]
         offset = battle.unit_positions[None] - positions[:, None]
         distance = jnp.linalg.norm(offset, axis=-1)
-        both = battle.unit_alive[observers, None] & battle.unit_alive
+        both = battle.unit_alive[observers, None] & battle.unit_alive[None]
         return _Sight(offset, distance, both & (distance < units.sight[observers, None]))
 
     def _legal(self, battle, units, sight):
         alive = battle.unit_alive[: self.num_agents, None]
-        target = alive & battle.unit_alive[self.num_agents :]
+        target = alive & battle.unit_alive[None, self.num_agents :]
         near = sight.distance[:, self.num_agents :] < units.attack_range[: self.num_agents, None]
         moves = jnp.broadcast_to(alive, (self.num_agents, STOP))
         return jnp.concatenate([moves, jnp.ones_like(alive), target & near], axis=-1)
@@ -276,11 +277,11 @@ class Smax:
         offset = sight.offset / units.sight[:n, None, None]
         visible_features = jnp.concatenate([rows(health), offset, rows(looks)], axis=-1)
         visible_features = jnp.where(sight.visible[..., None], visible_features, 0.0)
-        before_self = jnp.arange(n - 1) < jnp.arange(n)[:, None]
+        before_self = jnp.arange(n - 1)[None] < jnp.arange(n)[:, None]
         others = jnp.where(
             before_self[..., None], visible_features[:, : n - 1], visible_features[:, 1:n]
         )
-        place = battle.unit_positions / self._size
+        place = battle.unit_positions / self._size[None]
         self_features = jnp.concatenate([health, place, cooldown, units.bits], axis=-1)[:n]
         self_features = jnp.where(battle.unit_alive[:n, None], self_features, 0.0)
         return jnp.concatenate(
@@ -295,8 +296,8 @@ class Smax:
         """
         n, count = self.num_agents, self.rules.num_agents
         target = self.targets(battle.prev_attack_actions)
-        aim = (battle.unit_positions[target] - battle.unit_positions) / self._size
-        place = battle.unit_positions / self._size * 2 - 1
+        aim = (battle.unit_positions[target] - battle.unit_positions) / self._size[None]
+        place = battle.unit_positions / self._size[None] * 2 - 1
         each = [
             (battle.unit_health / units.health)[:, None], place,
             self._cooldown(battle, units)[:, None], units.bits[:, self._types],
@@ -305,8 +306,8 @@ class Smax:
         each = jnp.where(battle.unit_alive[:, None], jnp.concatenate(each, axis=-1), 0.0)
         left = 1 - battle.step / self.max_steps
         shared = jnp.concatenate([each.reshape(-1), left[None]])
-        alive = battle.unit_alive[:n, None] & battle.unit_alive
-        offset = jnp.where(alive[..., None], sight.offset / self._size, 0.0)
+        alive = battle.unit_alive[:n, None] & battle.unit_alive[None]
+        offset = jnp.where(alive[..., None], sight.offset / self._size[None, None], 0.0)
         per_agent = [
             offset.reshape(n, 2 * count), sight.visible, legal[:, STOP + 1 :],
             each[:n], jnp.broadcast_to(shared, (n, *shared.shape)),
@@ -316,7 +317,7 @@ class Smax:
     def targets(self, attacks):
         """[..., unit]: whom each attacks, itself if nobody; enemies count allies from the last."""
         slot = attacks - self.rules.num_movement_actions
-        ids = jnp.arange(self.rules.num_agents)
+        ids = broadcast_to_rank(jnp.arange(self.rules.num_agents), slot.ndim)
         target = jnp.where(
             ids < self.num_agents, slot + self.num_agents, self.num_agents - 1 - slot
         )
@@ -338,7 +339,7 @@ class Smax:
             visible_features[:, self.num_agents - 1 :: -1],
             ((0, 0), (self.num_enemies - 1, 0), unread),
         )
-        place = jnp.pad(battle.unit_positions / self._size, ((0, 0), (1, 1)))
+        place = jnp.pad(battle.unit_positions / self._size[None], ((0, 0), (1, 1)))
         self_features = jnp.concatenate([place, units.bits], axis=-1)
         self_features = jnp.where(battle.unit_alive[:, None], self_features, 0.0)[foes]
         obs = jnp.concatenate(
@@ -403,7 +404,7 @@ def _push(x, y, alive, radius):
     ids = jnp.arange(len(x))
     for other in range(len(x)):
         dx, dy = x - x[other], y - y[other]
-        distance = _distance(dx, dy) + (ids == other) + 1e-6
+        distance = _distance(dx, dy) + (ids == other).astype(x.dtype) + 1e-6
         overlap = jnp.maximum((radius + radius[other]) / distance - 1.0, 0.0)
         overlap = jnp.where(alive & alive[other], overlap, 0.0)
         shift_x, shift_y = shift_x + dx * overlap, shift_y + dy * overlap

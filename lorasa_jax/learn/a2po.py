@@ -307,7 +307,7 @@ def _normalised(advantages, active, hp):
 
 def _step_of(place: Place, team_: Team, hp: A2po):
     """step(learners, batch) -> (learners, report) of the agent at turn."""
-    clip = CLIPS[hp.clip_schedule](hp.clip, place.place + 1, team_.env.num_agents)
+    clip = CLIPS[hp.clip_schedule](hp.clip, place.place.astype(float) + 1, team_.env.num_agents)
 
     def one_step(learners, agent_batch):
         if hp.two_stage:

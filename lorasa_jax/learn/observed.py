@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.envs.normalise import Moments, Observed, combined, normalised
 from lorasa_jax.learn import devices
@@ -28,7 +29,8 @@ def moments(x: jax.Array, counted: jax.Array, hp) -> Moments:
     over = tuple(range(x.ndim - 1))
     count = devices.total(weight.sum(), hp)
     mean = devices.total(jnp.sum(x * weight, over), hp) / jnp.maximum(count, 1.0)
-    squares = devices.total(jnp.sum(jnp.square(x - mean) * weight, over), hp)
+    apart = x - broadcast_to_rank(mean, x.ndim)
+    squares = devices.total(jnp.sum(jnp.square(apart) * weight, over), hp)
     return Moments(count, mean, squares / jnp.maximum(count, 1.0))
 
 

@@ -57,7 +57,7 @@ def play(
         carry, action = _act(act_key, team, actor_weights, carry, timestep, sampled)
         after, timestep = jax.vmap(env.step)(jax.random.split(step_key, episodes), state, action)
         playing = ~done
-        lengths = results.lengths + playing
+        lengths = results.lengths + playing.astype(jnp.int32)
         ended = timestep.terminated | timestep.truncated | (lengths >= env.max_steps)
         results = EpisodeResults(
             results.returns + jnp.where(playing, timestep.reward, 0.0),
@@ -90,7 +90,7 @@ def record(key: jax.Array, team: Team, actor_weights, *, sampled: bool = False) 
         carry, action = _act(act_key, team, actor_weights, carry, timestep, sampled)
         after, timestep = jax.vmap(env.step)(step_key[None], state, action)
         after = choose(done[None], state, after)
-        length += ~done
+        length += (~done).astype(jnp.int32)
         done |= timestep.terminated[0] | timestep.truncated[0]
         return (after, timestep, carry, length, done), (after, timestep.reward)
 

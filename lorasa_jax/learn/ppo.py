@@ -188,6 +188,7 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
         change, exists = change.sum(-1, keepdims=True), jnp.ones_like(exists[..., :1])
     ratio = jnp.exp(change)
     active = block.active.astype(ratio.dtype)
+    clipped = (jnp.abs(ratio - 1.0) > clip).astype(ratio.dtype)
     policy = losses.policy_loss(ratio, block.advantage, clip, block.others)
     entropy = team.distribution.entropy(outputs, block.legal)
     _, out = forward(
@@ -200,7 +201,7 @@ def sum_losses(actor_weights, critic_weights, norm, block: Batch, team: Team, hp
         policy=jnp.sum(policy * active),
         value=jnp.sum(value),
         entropy=jnp.sum(entropy * active),
-        clipped=jnp.sum(mean_over(exists, jnp.abs(ratio - 1.0) > clip) * active),
+        clipped=jnp.sum(mean_over(exists, clipped) * active),
         kl=jnp.sum((ratio - 1.0 - change).sum(-1) * active),
         measures={
             name: jnp.sum(value * active)
@@ -234,7 +235,8 @@ def guarded(step: Callable, target_kl: float | None) -> Callable:
             moved, report = step(carry, inputs)
             exceeded = report["approx_kl"] > target_kl
             kept = jax.tree.map(lambda new, old: jnp.where(exceeded, old, new), moved, carry)
-            return (kept, exceeded), {**report, "ran": jnp.ones(()), "taken": 1.0 - exceeded}
+            taken = (~exceeded).astype(float)
+            return (kept, exceeded), {**report, "ran": jnp.ones(()), "taken": taken}
 
         def skip():
             shapes = jax.eval_shape(go)[1]

@@ -32,7 +32,7 @@ def all_ratios(actor: Learner, batch: Batch, team_: Team, hp: "A2po") -> jax.Arr
 
 def product(ratios: jax.Array, agents: jax.Array) -> jax.Array:
     """The product [time, env] of the ratios [time, env, agent] of those `agents` [agent] marks."""
-    return jnp.prod(jnp.where(agents, ratios, 1.0), axis=-1)
+    return jnp.prod(jnp.where(agents[None, None], ratios, 1.0), axis=-1)
 
 
 def mean_ratio(change: jax.Array, exists: jax.Array) -> jax.Array:

@@ -110,7 +110,7 @@ def _running(trajectory, ratio, gamma, gae_lambda):
 
     def step(carry, current):
         product, weight, total = carry
-        t, ratio, error, reach, keeps = current
+        t, (ratio, error, reach, keeps) = current[0], (x[None] for x in current[1:])
         begun, fresh = starts < t, starts == t
         product = jnp.where(fresh, 1.0, jnp.minimum(1.0, ratio * product))
         weight = jnp.where(fresh, keeps, jnp.where(begun, weight * decay * reach * keeps, 0.0))
@@ -137,7 +137,8 @@ def normalise(advantages: jax.Array, active: jax.Array, total: Callable = lambda
 
     total(x) sums over devices that hold other samples.
     """
-    count = jnp.maximum(total(active.sum()), 1.0)
-    mean = total((advantages * active).sum()) / count
-    variance = total((jnp.square(advantages - mean) * active).sum()) / count
+    weight = active.astype(advantages.dtype)
+    count = jnp.maximum(total(active.sum()).astype(weight.dtype), 1.0)
+    mean = total((advantages * weight).sum()) / count
+    variance = total((jnp.square(advantages - mean) * weight).sum()) / count
     return (advantages - mean) / (jnp.sqrt(variance) + 1e-5)

@@ -240,7 +240,8 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
     new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))
     episode_return = runner.episode_return + after.reward
     won = after.info.get("won", jnp.zeros_like(ended)).astype(float)
-    sums = (x.sum() for x in (ended.astype(float), ended * episode_return, ended * won))
+    over = ended.astype(float)
+    sums = (x.sum() for x in (over, over * episode_return, over * won))
     runner = Runner(
         new_state,
         new,
@@ -259,7 +260,7 @@ def _remember(ends, cut, state, carry):
     return _Ends(
         ends.state.at[indices].set(state, mode="drop"),
         ends.carry.at[indices].set(carry, mode="drop"),
-        ends.used + cut,
+        ends.used + cut.astype(ends.used.dtype),
     )
 
 

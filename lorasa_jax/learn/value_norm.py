@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 
 BETA = 0.99999
 
@@ -35,11 +36,11 @@ def update(norm: ValueNorm, mean: jnp.ndarray, square: jnp.ndarray) -> ValueNorm
 
 def normalise(norm: ValueNorm, values: jnp.ndarray) -> jnp.ndarray:
     """Values [..., agent] in normalised space."""
-    mean, std = moments(norm)
+    mean, std = (broadcast_to_rank(x, values.ndim) for x in moments(norm))
     return (values - mean) / std
 
 
 def denormalise(norm: ValueNorm, values: jnp.ndarray) -> jnp.ndarray:
     """Normalised values [..., agent] in units of return."""
-    mean, std = moments(norm)
+    mean, std = (broadcast_to_rank(x, values.ndim) for x in moments(norm))
     return values * std + mean

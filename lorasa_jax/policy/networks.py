@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.keys import key
 from lorasa_jax.policy.distributions import STD_LIMIT, SquashedGaussian
@@ -170,9 +171,10 @@ class Linear(nn.Module):
             kernel = scale[:, None] * kernel
         if isinstance(x, Views):
             common = x.common.shape[-1]
-            individual = product(x.own, kernel[common:]) + bias
+            individual = product(x.own, kernel[common:])
+            individual = individual + broadcast_to_rank(bias, individual.ndim)
             return product(x.common, kernel[:common]) + individual
-        return product(x, kernel) + bias
+        return product(x, kernel) + broadcast_to_rank(bias, x.ndim)
 
 
 class RecurrentNetwork(nn.Module):
@@ -288,7 +290,8 @@ class LSTM(nn.Module):
         def step(carry, inputs):
             gates, first = inputs
             hidden, cell = jnp.split(jnp.where(first[..., None], 0.0, carry), 2, axis=-1)
-            parts = jnp.split(gates + matmul(hidden, kernel) + bias, 4, axis=-1)
+            gates = gates + matmul(hidden, kernel) + broadcast_to_rank(bias, gates.ndim)
+            parts = jnp.split(gates, 4, axis=-1)
             enter, forget, leave = (nn.sigmoid(parts[i]) for i in (0, 1, 3))
             cell = forget * cell + enter * jnp.tanh(parts[2])
             hidden = leave * jnp.tanh(cell)

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax.linen import sigmoid
+from jax.lax import broadcast_to_rank
 
 SHORT = 16  # steps up to which a loop is unrolled
 
@@ -33,7 +34,8 @@ def gru(
 
 def _cell(kernel, bias, hidden, gates):
     """(new hidden state, what its derivatives need)."""
-    reset_h, update_h, new_h = jnp.split(matmul(hidden, kernel) + bias, 3, axis=-1)
+    from_hidden = matmul(hidden, kernel) + broadcast_to_rank(bias, hidden.ndim)
+    reset_h, update_h, new_h = jnp.split(from_hidden, 3, axis=-1)
     reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
     reset = sigmoid(reset_x + reset_h)
     update = sigmoid(update_x + update_h)

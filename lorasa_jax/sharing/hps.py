@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
 
 LEAST = 1e-12  # of a squared norm
 
@@ -46,7 +46,7 @@ def hps(num_agents: int) -> Scheme:
         (net, axes), (scales, scale_axes) = parts["directions"], parts["scales"]
         net, axes = dict(net), dict(axes)
         for layer, kernel in _kernels(net).items():
-            scaled = scales[layer][..., None, :] * unit(kernel)
+            scaled = times(scales[layer][..., None, :], unit(kernel))
             net[layer] = {**net[layer], "kernel": scaled}
             axes[layer] = {**axes[layer], "kernel": scale_axes[layer]}
         return net, axes

@@ -21,7 +21,7 @@ from lorasa_jax.keys import key
 from lorasa_jax.policy.networks import layer_of, layers_of
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import grouped, ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
 from lorasa_jax.sharing.seps import ClusterKeys
 from lorasa_jax.sharing.spec import LoraSpec, has
 from lorasa_jax.sharing.variants import KINDS, KindKeys, low_rank
@@ -99,10 +99,10 @@ def merge(
     for layer, adapter in adapters.items():
         by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
-            net[layer] = net[layer] + adapter["offset"]
+            net[layer] = plus(net[layer], adapter["offset"])
             axes[layer] = 0 if by_agent else axes[layer]
             continue
-        parts = {part: net[layer][part] + adapter[part] for part in OFFSETS if part in adapter}
+        parts = {part: plus(net[layer][part], adapter[part]) for part in OFFSETS if part in adapter}
         own = {part: x for part, x in adapter.items() if part not in OFFSETS}
         if own:
             scale = spec.scaling(layer_of(layer))

@@ -22,7 +22,7 @@ from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.networks import LAYERS
 from lorasa_jax.policy.recurrence import matmul
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
 
 FIRST = LAYERS[0]
 
@@ -61,7 +61,7 @@ def ps_embed(num_agents: int, width: int) -> Scheme:
     def combine(parts):
         (net, axes), (own, own_axes) = parts["net"], parts["embedding"]
         offset = matmul(own["vector"], parts["map"][0]["kernel"])
-        first = {**net[FIRST], "bias": net[FIRST]["bias"] + offset}
+        first = {**net[FIRST], "bias": plus(net[FIRST]["bias"], offset)}
         first_axes = {**axes[FIRST], "bias": own_axes["vector"]}
         return {**net, FIRST: first}, {**axes, FIRST: first_axes}
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import broadcast_to_rank
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.registry import NoKeys, Phase, Registry, Row, extended
@@ -169,6 +170,23 @@ def register(
         "like": like, "phases": phases, "keys": keys, "cell": cell, "options": options,
     }  # fmt: skip
     REGISTRY.register(Row(name, build, all_keys, model.cell, model.phases, registered=arguments))
+
+
+def plus(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The sum of two parts of a network, of which one may have more leading (agent) axes."""
+    one, other = _aligned(one, other)
+    return one + other
+
+
+def times(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The product of two parts of a network, of which one may have more leading (agent) axes."""
+    one, other = _aligned(one, other)
+    return one * other
+
+
+def _aligned(*parts):
+    rank = max(part.ndim for part in parts)
+    return [broadcast_to_rank(part, rank) for part in parts]
 
 
 def agent_counts(bank: Bank, per_agent: jax.Array) -> jax.Array:

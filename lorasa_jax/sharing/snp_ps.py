@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.networks import HEAD, layer_of
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ def snp_ps(num_agents: int, keys: MaskKeys) -> Scheme:
             kernel, bias = net[layer]["kernel"], net[layer]["bias"]
             changed = {}
             if reads is not None:
-                kernel = masks[reads][..., :, None] * kernel
+                kernel = times(masks[reads][..., :, None], kernel)
                 changed["kernel"] = mask_axes[reads]
             if writes is not None:
                 out = tiled(masks[writes], kernel.shape[-1])
-                kernel, bias = out[..., None, :] * kernel, out * bias
+                kernel = times(out[..., None, :], kernel)
+                bias = times(out, bias)
                 changed["kernel"] = changed["bias"] = mask_axes[writes]
             net[layer] = {**net[layer], "kernel": kernel, "bias": bias}
             axes[layer] = {**axes[layer], **changed}

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
 from lorasa_jax.policy.recurrence import matmul
+from lorasa_jax.sharing.scheme import plus, times
 from lorasa_jax.values import listed
 
 Parts = dict[str, jax.Array]
@@ -86,7 +87,7 @@ def lora_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> 
 def lora_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
     """W + s A_i B_i [..., d, k] (Hu et al. 2021, arXiv 2106.09685, Eq. 3)."""
     delta = low_rank(own, scale)
-    return kernel if delta is None else kernel + delta
+    return kernel if delta is None else plus(kernel, delta)
 
 
 def dora_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
@@ -107,8 +108,8 @@ def dora_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> j
     before, after = (
         jax.lax.stop_gradient(jnp.linalg.norm(x, axis=-2, keepdims=True)) for x in (kernel, changed)
     )
-    wanted = before + own["magnitude"][..., None, :]
-    return changed * (wanted / jnp.where(after > 0, after, 1.0))
+    wanted = plus(before, own["magnitude"][..., None, :])
+    return times(changed, wanted / jnp.where(after > 0, after, 1.0))
 
 
 def vera_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
@@ -130,8 +131,9 @@ def vera_factors(key, kernel: jax.Array, rank: int) -> Parts:
 
 def vera_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
     """W + A diag(d_i) B diag(b_i) [..., d, k] (Kopiczko et al. 2024, arXiv 2310.11454, Eq. 2)."""
-    inner = factors["a"] * own["vector_d"][..., None, :]
-    return kernel + matmul(inner, factors["b"]) * own["vector_b"][..., None, :]
+    inner = times(factors["a"], own["vector_d"][..., None, :])
+    outer = times(matmul(inner, factors["b"]), own["vector_b"][..., None, :])
+    return plus(kernel, outer)
 
 
 def xs_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
@@ -144,12 +146,12 @@ def xs_factors(key, kernel: jax.Array, rank: int) -> Parts:
     """A = U_r S_r [d, r] and B = V_r^T [r, k] of the kernel's SVD (LoRA-XS, Sec. 3)."""
     left, singular, right = jnp.linalg.svd(kernel, full_matrices=False)
     rank = min(rank, *kernel.shape)
-    return {"a": left[:, :rank] * singular[:rank], "b": right[:rank]}
+    return {"a": left[:, :rank] * singular[None, :rank], "b": right[:rank]}
 
 
 def xs_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
     """W + s A R_i B [..., d, k] (Balazy et al. 2024, arXiv 2405.17604, Sec. 3)."""
-    return kernel + scale * matmul(matmul(factors["a"], own["r"]), factors["b"])
+    return plus(kernel, scale * matmul(matmul(factors["a"], own["r"]), factors["b"]))
 
 
 def ia3_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
@@ -159,7 +161,7 @@ def ia3_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> P
 
 def ia3_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
     """W diag(l_i) [..., d, k] (Liu et al. 2022, arXiv 2205.05638, Sec. 3.3), biases as they are."""
-    return kernel * own["ia3"][..., None, :]
+    return times(kernel, own["ia3"][..., None, :])
 
 
 def mtl_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
@@ -187,8 +189,8 @@ def mtl_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> ja
     Yang et al. 2024, arXiv 2410.09437, Sec. 3.2; an agent is what a task is there.
     """
     share = jax.nn.softmax(own["mix"] / TEMPERATURE)
-    b = jnp.sum(share[..., None, None] * factors["b"], axis=-3)
-    return kernel + scale * matmul(matmul(factors["a"], own["lambda"]), b)
+    b = jnp.sum(times(share[..., None, None], factors["b"]), axis=-3)
+    return plus(kernel, scale * matmul(matmul(factors["a"], own["lambda"]), b))
 
 
 KINDS = {

@@ -12,9 +12,12 @@ def layers_of_a_forward_pass(params, carry, x, first):
     """What every layer passes on, written out with plain LayerNorms."""
 
     def linear(x, layer, norm):
-        norm = params[f"norm_{norm}"]
-        x = standardise(x) * norm["scale"] + norm["bias"]
-        return x @ params[layer]["kernel"] + params[layer]["bias"]
+        norm, layer = (
+            {name: jnp.atleast_2d(value) for name, value in params[module].items()}
+            for module in (f"norm_{norm}", layer)
+        )
+        rows = standardise(x).reshape(-1, x.shape[-1]) * norm["scale"] + norm["bias"]
+        return (rows @ layer["kernel"] + layer["bias"]).reshape(*x.shape[:-1], -1)
 
     found = {}
     for i in (1, 2, 3):

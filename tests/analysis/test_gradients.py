@@ -42,7 +42,7 @@ def test_agents_of_equal_experience_pull_the_same_way(played, gradient_of):
 
 def test_agents_of_opposite_advantages_pull_apart(played, gradient_of):
     batch = with_agent_1_like_agent_0(played[3])
-    sign = jnp.array([1.0, -1.0])[:, None]
+    sign = jnp.array([1.0, -1.0])[None, None, :, None]
     gradient = gradient_of(batch._replace(advantage=sign * batch.advantage))
     np.testing.assert_allclose(gradients.cosines(gradient)[0, 1], -1.0, atol=1e-5)
     for layer in gradients.cosines_by_layer(gradient).values():

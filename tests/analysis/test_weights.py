@@ -92,8 +92,8 @@ def test_a_free_vector_of_spreads_has_norms_of_its_own(build, random_banks):
     banks = random_banks(team.actor)
     found = weights.norms(team.actor.scheme, banks)
     assert list(found.merged) == [*LAYERS, "log_std"]
-    shared, offset = banks["net"]["log_std"][0], banks["adapters"]["log_std"]["offset"]
-    np.testing.assert_allclose(found.shared["log_std"], [np.linalg.norm(shared)], rtol=1e-6)
+    shared, offset = banks["net"]["log_std"], banks["adapters"]["log_std"]["offset"]
+    np.testing.assert_allclose(found.shared["log_std"], np.linalg.norm(shared, axis=-1), rtol=1e-6)
     np.testing.assert_allclose(found.delta["log_std"], np.linalg.norm(offset, axis=-1), rtol=1e-6)
     np.testing.assert_allclose(
         found.merged["log_std"], np.linalg.norm(shared + offset, axis=-1), rtol=1e-6

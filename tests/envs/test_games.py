@@ -169,7 +169,7 @@ def test_memory_probe_shows_its_sign_once():
         for t in range(env.max_steps):
             state, timestep = env.step(KEY, state, jnp.array([int(sign > 0)]))
             np.testing.assert_array_equal(timestep.obs, [[0, 0, 1]])
-            assert timestep.reward == (t == env.max_steps - 1)
+            assert float(timestep.reward) == (t == env.max_steps - 1)
     assert signs == {-1.0, 1.0}
 
 
@@ -189,8 +189,11 @@ def every_name():
     """
     quick = {"smax_3m", "smac_2s3z", "jaxmarl_MPE_simple_spread_v3"}
     for i, name in enumerate(envs.names()):
-        long = name.split("_")[0] in ("smax", "smac", "jaxmarl") and name not in quick
-        yield pytest.param(name, i % 2 == 0, marks=pytest.mark.slow if long else ())
+        family = name.split("_")[0]
+        marks = [pytest.mark.upstream] if family in ("smax", "jaxmarl") else []
+        long = family in ("smax", "smac", "jaxmarl") and name not in quick
+        marks += [pytest.mark.slow] if long else []
+        yield pytest.param(name, i % 2 == 0, marks=marks)
 
 
 @pytest.mark.sample(8)

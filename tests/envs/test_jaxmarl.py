@@ -15,6 +15,8 @@ from lorasa_jax.envs import jaxmarl
 from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
 
+pytestmark = pytest.mark.upstream
+
 KEY = jax.random.key(0)
 QUICK = ("jaxmarl_MPE_simple_speaker_listener_v4", "jaxmarl_hanabi", "jaxmarl_storm_2p")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in jaxmarl.NAMES if name not in QUICK]

@@ -20,6 +20,7 @@ from lorasa_jax.errors import ConfigError
 KEY = jax.random.key(0)
 
 
+@pytest.mark.upstream
 @pytest.mark.parametrize("name", ["reacher_2x1", "smac_MMM2", "smax_3m", "jaxmarl_MPE_simple_v3",
                                   "probe_action"])  # fmt: skip
 def test_every_family_says_through_all_wrappers_that_it_does_not_truncate_early(name):

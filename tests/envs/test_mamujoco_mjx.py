@@ -19,6 +19,8 @@ from lorasa_jax.envs.mamujoco.physics import load_model
 from lorasa_jax.envs.mamujoco.robots import robot
 from lorasa_jax.errors import ConfigError
 
+pytestmark = pytest.mark.upstream
+
 SLOW_STATES = 1000
 
 

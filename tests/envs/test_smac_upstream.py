@@ -17,6 +17,8 @@ from lorasa_jax.envs.smac.rules import UPSTREAM
 from lorasa_jax.envs.smac.simulation import FIRST_ATTACK, Battle
 from lorasa_jax.envs.stacked import upstream
 
+pytestmark = pytest.mark.upstream
+
 EPISODES, STEPS = 16, 70
 MAPS = {
     "3s_vs_5z": ({"stalker": 3}, {"zealot": 5}),

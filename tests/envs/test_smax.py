@@ -14,6 +14,8 @@ from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 
+pytestmark = pytest.mark.upstream
+
 KEY = jax.random.key(0)
 STEPS = 60
 # What a sum may differ by. Where a compiler fuses a product into a sum, or in which order it adds

@@ -397,6 +397,7 @@ def test_specialisation_exchanges_adapters(lora, monkeypatch):
 
 
 @pytest.mark.full
+@pytest.mark.upstream
 def test_specialisation_plays_and_counts_wins(place):
     arguments = ["cells=smax_3m/mappo/ps_lora", "episodes=2", "exchanges=1", *TINY]
     specialisation.main(arguments)
@@ -461,6 +462,7 @@ def test_figure_3_measures_once(place, monkeypatch):
 
 
 @pytest.mark.full
+@pytest.mark.upstream
 def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):
     arguments = ["cells=smax_3m/mappo/ps", "out=outputs/maps", *TINY]
     figure_2.main(arguments)

@@ -64,7 +64,7 @@ class Counter:
             terminated=terminated,
             truncated=state.steps >= self.max_steps,
             active=jnp.array([True, False]) | (state.steps < 2),
-            legal=jnp.arange(width) < jnp.array([[width], [width - 1]]),
+            legal=jnp.arange(width)[None] < jnp.array([[width], [width - 1]]),
             info={"won": terminated},
         )
 

@@ -69,14 +69,14 @@ class Loop:
         self.steps = jax.tree.map(rollout.merge_time, self.trajectory.transitions)
         mean, std = value_norm.moments(self.norm)
         trajectory = self.trajectory._replace(
-            last_value=self.trajectory.last_value * std + mean,
-            end_values=self.trajectory.end_values * std + mean,
+            last_value=self.trajectory.last_value * std[None] + mean[None],
+            end_values=self.trajectory.end_values * std[None, None] + mean[None, None],
         )
-        self.values = self.steps.value * std + mean
+        self.values = self.steps.value * std[None, None] + mean[None, None]
         following = rollout.next_values(trajectory, self.values)
-        alive = 1.0 - self.steps.terminated[..., None]
+        alive = (~self.steps.terminated[..., None]).astype(float)
         self.errors = self.steps.reward[..., None] + hp.gamma * alive * following - self.values
-        self.goes_on = 1.0 - (self.steps.terminated | self.steps.truncated)
+        self.goes_on = (~(self.steps.terminated | self.steps.truncated)).astype(float)
         # Compiled once for all agents and steps; the loop around them is plain Python.
         self.gradient, self.ratio_of = jax.jit(jax.grad(self.loss)), jax.jit(self.aggregated)
 
@@ -112,7 +112,7 @@ class Loop:
         if self.hp.others == "free":
             return jnp.exp(change.sum(-1))
         exists = self.steps.legal[:, :, agent]  # agent 1 has one dimension, and one of padding
-        return jnp.where(exists, jnp.exp(change), 0.0).sum(-1) / exists.sum(-1)
+        return jnp.where(exists, jnp.exp(change), 0.0).sum(-1) / exists.sum(-1).astype(float)
 
     def trace(self, agent, ratio):
         found, following = [], jnp.zeros(ENVS)

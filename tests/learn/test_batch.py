@@ -92,7 +92,7 @@ def test_accelerators_take_one_block(monkeypatch):
 
 def test_inputs_are_standardised_once_where_the_network_does_it(prepared):
     blocks, _ = prepared
-    x = jnp.broadcast_to(LABELS[..., None] * jnp.arange(3.0), (*LABELS.shape, 3))
+    x = jnp.stack([LABELS.astype(float) * i for i in range(3)], axis=-1)
     x = x.reshape(CHUNKS, CLOCK, *x.shape[1:])
     zeros = jnp.zeros(x.shape[:-1])
     steps = Transition(

@@ -38,9 +38,9 @@ def game(space):
     return Game(
         AGENTS, 2, space, 4,
         begin=lambda key: jax.random.normal(key, (AGENTS, 2)),
-        observe=lambda memory, steps: memory + steps,
+        observe=lambda memory, steps: memory + steps.astype(float),
         play=lambda key, memory, steps, actions: (
-            memory, -jnp.square(actions.sum() - memory.sum()).astype(float),
+            memory, -jnp.square(actions.sum().astype(float) - memory.sum()),
         ),
         optimum=0.0, random=0.0,
     )  # fmt: skip

@@ -193,7 +193,8 @@ def test_the_value_after_a_trajectory_is_that_of_the_next_trajectorys_first_step
 def test_slots_count_an_environments_truncations_in_its_trajectory(played):
     for trajectory in played.trajectories:
         steps = jax.tree.map(rollout.merge_time, trajectory.transitions)
-        before = np.cumsum(steps.truncated, axis=0) - steps.truncated
+        truncated = np.asarray(steps.truncated, int)
+        before = np.cumsum(truncated, axis=0) - truncated
         np.testing.assert_array_equal(steps.slot, before)
         assert trajectory.end_values.shape[0] == -(-LENGTH // LIMIT)
 
@@ -219,7 +220,7 @@ def early(request, counter, make_team, make_state):
         def step(self, key, state, actions):
             count, timestep = super().step(key, state.count, actions)
             return state._replace(count=count), timestep._replace(
-                truncated=count.steps >= state.limit
+                truncated=count.steps >= state.limit.astype(float)
             )
 
     team = make_team(Early(max_steps=12), nps(2), ps(2))
@@ -249,7 +250,8 @@ def test_early_truncations_lead_to_the_values_of_their_true_last_observations(ea
     carry, never, checked = early.runner.critic_carry, jnp.zeros(ENVS, bool), np.zeros(ENVS, int)
     for t in range(LENGTH):
         carry, _ = value(carry, steps.state[t], steps.first[t])
-        count, total = steps.obs[t, :, 0, 0] + 1, steps.obs[t, :, 0, 1] + steps.action[t].sum(-1)
+        count = steps.obs[t, :, 0, 0] + 1
+        total = steps.obs[t, :, 0, 1] + steps.action[t].sum(-1).astype(float)
         _, expected = value(carry, view(count, total)[1], never)
         for env in np.flatnonzero(~np.asarray(steps.terminated[t])):
             np.testing.assert_allclose(following[t, env], expected[env], rtol=1e-4, atol=1e-5)

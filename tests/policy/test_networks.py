@@ -35,6 +35,7 @@ def sigmoid(x):
 
 def numpy_gru(hidden, x, w_h, b_h):
     """One step of torch.nn.GRU, given the projected input x with its bias."""
+    hidden, x, w_h, b_h = map(np.asarray, (hidden, x, w_h, b_h))
     n = hidden.shape[-1]
     h = hidden @ w_h + b_h
     r = sigmoid(x[..., :n] + h[..., :n])
@@ -125,7 +126,7 @@ def test_a_shallow_network_without_layer_norms_has_fewer_matrices_and_no_norms()
     x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 3, 5)), jnp.float32)
     carry = network.initial_carry(3)
     _, outputs = network.apply({"params": params}, carry, x, jnp.ones((1, 3), bool))
-    affine = lambda x, name: x @ params[name]["kernel"] + params[name]["bias"]  # noqa: E731
+    affine = lambda x, name: x @ params[name]["kernel"] + params[name]["bias"][None]  # noqa: E731
     gates = affine(np.maximum(affine(x[0], "linear_1"), 0), "gru_x_4")
     hidden = numpy_gru(carry, gates, params["gru_h_5"]["kernel"], params["gru_h_5"]["bias"])
     last = np.maximum(affine(hidden, "linear_6"), 0)
@@ -148,7 +149,7 @@ def test_folded_layer_norm_equals_layer_norm_then_linear():
     )
     layer_norm = nn.LayerNorm(epsilon=1e-5)
     normed = layer_norm.apply({"params": {"scale": scale, "bias": offset}}, x)
-    np.testing.assert_allclose(folded, normed @ kernel + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(folded, normed @ kernel + bias[None], rtol=1e-4, atol=1e-5)
 
 
 def test_gru_equals_torchs_convention():

@@ -90,7 +90,7 @@ def test_full_rank_adapters_can_be_any_agents_network(net):
     full = init_adapters(jax.random.key(1), net, spec, AGENTS)
     for layer in LAYERS_OF["gru"]:
         own = jnp.stack([one[layer]["kernel"] for one in apart])
-        full[layer] = {"full": own - net[layer]["kernel"]}
+        full[layer] = {"full": own - net[layer]["kernel"][None]}
     tree, _ = merge(net, jax.tree.map(lambda x: None, net), full, by_agent(full), spec)
     for layer in LAYERS_OF["gru"]:
         for i, one in enumerate(apart):

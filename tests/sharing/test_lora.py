@@ -162,7 +162,8 @@ def test_biases_and_norms_are_the_backbones_own(net, trained):
 
 def test_each_agent_offsets_the_free_log_std(net, trained):
     merged, axes = merge(net, without_agents(net), trained, by_agent(trained), SPEC)
-    np.testing.assert_array_equal(merged["log_std"], net["log_std"] + trained["log_std"]["offset"])
+    offset = trained["log_std"]["offset"]
+    np.testing.assert_array_equal(merged["log_std"], net["log_std"][None] + offset)
     assert axes["log_std"] == 0
 
 

@@ -60,7 +60,7 @@ class Survive(NamedTuple):
     always: bool = True
 
     def __call__(self, step: Step):
-        return self.reward if self.always else self.reward * step.healthy
+        return self.reward if self.always else jnp.where(step.healthy, self.reward, 0.0)
 
 
 class Height(NamedTuple):

@@ -26,22 +26,22 @@ def attack_move(battle: Battle, state: BattleState, allies: bool = False) -> Ord
     roster, rules = battle.roster, battle.rules
     ids = np.arange(battle.num_agents)[team]
     positions = state.unit_positions[team]
-    offset = state.unit_positions - positions[:, None]
+    offset = state.unit_positions[None] - positions[:, None]
     distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
-    edge = distance - roster.radius[team, None] - roster.radius
-    reach, may = roster.reach[team], roster.may_order[team] & state.unit_alive
+    edge = distance - roster.radius[team, None] - roster.radius[None]
+    reach, may = roster.reach[team], roster.may_order[team] & state.unit_alive[None]
 
     weapon = reach - roster.radius[team, None] - roster.radius
     notice = np.maximum(weapon + BEYOND_RANGE, LEAST_NOTICE)
     alarmed = jnp.any(state.unit_calm[team] > SHIELD_DELAY - ALARM)
     noticed = edge < jnp.where(alarmed, roster.sight[team, None], notice)
     near = distance < reach
-    kept = np.arange(battle.num_agents) == state.unit_targets[team, None]
+    kept = np.arange(battle.num_agents)[None] == state.unit_targets[team, None]
     score = jnp.where(may & noticed, distance, FAR)
     score = jnp.where(may & near & kept, -1.0, score)
     target = jnp.where(score.min(-1) < FAR, jnp.argmin(score, axis=-1), ids)
 
-    goal = jnp.array(rules.spawns[1 if allies else 0]) - positions
+    goal = jnp.array([rules.spawns[1 if allies else 0]]) - positions
     if roster.healer[team].any():
         healer = roster.healer[team]
         healing, following = _heal(battle, state, team, distance, offset)
@@ -57,14 +57,16 @@ def _heal(battle, state, team, distance, offset):
     """Whom healers of the team heal [unit], and where they would walk to otherwise [unit, 2]."""
     roster = battle.roster
     ids = np.arange(battle.num_agents)[team]
-    wounded = roster.may_order[team] & state.unit_alive & (state.unit_health < roster.health)
-    worst = jnp.where(distance < roster.reach[team], state.unit_health / roster.health - 1.0, 0.0)
+    hurt = state.unit_alive & (state.unit_health < roster.health)
+    wounded = roster.may_order[team] & hurt[None]
+    worst = (state.unit_health / roster.health - 1.0)[None]
+    worst = jnp.where(distance < roster.reach[team], worst, 0.0)
     score = jnp.where(wounded, distance + FAR * worst, FAR)
     able = state.unit_healing[team] | (state.unit_energy[team] >= ENERGY_TO_BEGIN)
     target = jnp.where((score.min(-1) < FAR) & able, jnp.argmin(score, axis=-1), ids)
     friend = np.zeros(battle.num_agents, bool)
     friend[team] = True
     fighter = state.unit_alive & friend & ~roster.healer
-    nearest = jnp.argmin(jnp.where(fighter, distance, FAR), axis=-1)
+    nearest = jnp.argmin(jnp.where(fighter[None], distance, FAR), axis=-1)
     following = jnp.take_along_axis(offset, nearest[:, None, None], axis=1)[:, 0]
     return target, following

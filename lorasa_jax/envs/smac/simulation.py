@@ -92,7 +92,7 @@ class Battle(_smax.SMAX):
         n, count, rules = self.num_allies, self.num_agents, self.rules
         key, ally_key, enemy_key = jax.random.split(key, num=3)
         places = [
-            jnp.array(spawn) + jax.random.uniform(k, (m, 2), minval=-1, maxval=1) * rules.scatter
+            jnp.array([spawn]) + jax.random.uniform(k, (m, 2), minval=-1, maxval=1) * rules.scatter
             for spawn, k, m in zip(rules.spawns, (ally_key, enemy_key), (n, count - n), strict=True)
         ]
         zeros, no = jnp.zeros(count), jnp.zeros(count, bool)
@@ -172,23 +172,24 @@ class Battle(_smax.SMAX):
         """[unit of the team, action] bool; the dead may stop, and do nothing else."""
         team, n = self._team(allies), self.num_allies
         positions, alive = state.unit_positions[team], state.unit_alive[team]
-        offset = state.unit_positions - positions[:, None]
+        offset = state.unit_positions[None] - positions[:, None]
         distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
         reach = (
             self.roster.reach[team] if self.rules.order_range is None else self.rules.order_range
         )
-        may = (distance < reach) & self.roster.may_order[team] & alive[:, None] & state.unit_alive
+        may = (distance < reach) & self.roster.may_order[team]
+        may &= alive[:, None] & state.unit_alive[None]
         width = self.roster.widths[0 if allies else 1]
         if self.roster.healer[team].any():
             attacks = jnp.take_along_axis(may, self.roster.slots[team, :width], axis=1)
         else:
             attacks = may[:, n:] if allies else may[:, :n][:, ::-1]
-        low, high = jnp.array(self.rules.low), jnp.array(self.rules.high)
+        low, high = jnp.array([[self.rules.low]]), jnp.array([[self.rules.high]])
         if self.rules.walls_kill:
             moves = jnp.ones((len(positions), STOP), bool)
         else:
             # SMAC looks half a move of 2 ahead.
-            ahead = positions[:, None] + HEADINGS[:STOP]
+            ahead = positions[:, None] + HEADINGS[None, :STOP]
             moves = ((ahead >= low) & (ahead <= high)).all(-1)
         stop = jnp.ones((len(positions), 1), bool)
         return jnp.concatenate([moves & alive[:, None], stop, attacks], axis=-1)
@@ -216,9 +217,9 @@ class Battle(_smax.SMAX):
         """
         enemy = ~self.roster.ally
         damage = jnp.sum(jnp.where(enemy, before.unit_lowest - after.unit_lowest, 0.0))
-        deaths = jnp.sum(enemy & before.unit_alive & ~after.unit_alive)
+        deaths = jnp.sum(enemy & before.unit_alive & ~after.unit_alive).astype(float)
         remains = jnp.sum(jnp.where(enemy, after.unit_lowest, 0.0))
-        deaths_to_come = jnp.sum(enemy & after.unit_alive)
+        deaths_to_come = jnp.sum(enemy & after.unit_alive).astype(float)
         won = self.won(after) & ~self.won(before)
         # Enemy healers that outlive their team count as beaten with it.
         victory = WIN_VALUE + remains + DEATH_VALUE * deaths_to_come

@@ -55,7 +55,7 @@ def fight(roster: Roster, rules: Rules, bodies: Bodies, orders: Orders, delays) 
 
     A target that the unit can neither damage nor heal is no target.
     """
-    aim = (jnp.arange(len(roster.kind)) == orders.target[:, None]) & roster.may_order
+    aim = (jnp.arange(len(roster.kind))[None] == orders.target[:, None]) & roster.may_order
 
     def of_target(matrix):
         return jnp.sum(jnp.where(aim, matrix, 0.0), axis=1)

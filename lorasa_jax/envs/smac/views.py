@@ -22,19 +22,18 @@ def observations(battle: Battle, state: BattleState, legal):
     n, roster = battle.num_allies, battle.roster
     offset, distance = _offsets(battle, state)
     sight = roster.sight[:n, None]
-    visible = (distance < sight) & state.unit_alive[:n, None] & state.unit_alive
+    visible = (distance < sight) & state.unit_alive[:n, None] & state.unit_alive[None]
     looks = _looks(battle, state)
 
     relative = jnp.concatenate([distance[..., None], offset], axis=-1) / sight[..., None]
     looks_to_all = jnp.broadcast_to(looks, (n, *looks.shape))
     flag = visible.at[:, n:].set(_attackable(battle, legal))
-    each = jnp.concatenate([flag[..., None], relative, looks_to_all], axis=-1)
+    each = _features(flag[..., None], relative, looks_to_all)
     each = jnp.where(visible[..., None], each, 0.0)
     before_self = (np.arange(n - 1) < np.arange(n)[:, None])[..., None]
     others = jnp.where(before_self, each[:, : n - 1], each[:, 1:n])
-    self_features = jnp.concatenate(
-        [legal[:, :STOP], _place(battle, state)[:n], _charge(battle, state)[:n, None], looks[:n]],
-        axis=-1,
+    self_features = _features(
+        legal[:, :STOP], _place(battle, state)[:n], _charge(battle, state)[:n, None], looks[:n]
     )
     self_features = jnp.where(state.unit_alive[:n, None], self_features, 0.0)
     return jnp.concatenate(
@@ -57,25 +56,27 @@ def critic_states(battle: Battle, state: BattleState, legal):
         alive[:, None], _place(battle, state), _charge(battle, state)[:, None],
         lowest[:, None], state.unit_calm[:, None] / SHIELD_DELAY, _looks(battle, state),
     ]  # fmt: skip
-    each = jnp.where(alive[:, None], jnp.concatenate(features, axis=-1), 0.0)
+    each = jnp.where(alive[:, None], _features(*features), 0.0)
     shared = jnp.concatenate([each.reshape(-1), 1.0 - state.step[None] / battle.max_steps])
-    both = alive[:n, None] & alive
-    aimed_at = state.unit_targets == np.arange(n)[:, None]
+    both = alive[:n, None] & alive[None]
+    aimed_at = state.unit_targets[None] == np.arange(n)[:, None]
     # Pushing may move a unit a little beyond the edge of the map.
     relative_offset = jnp.clip(offset / battle.map_width, -1.0, 1.0)
     in_sight = distance < roster.sight[:n, None]
-    relations = [relative_offset, in_sight[..., None], aimed_at[..., None]]
-    relations = jnp.where(both[..., None], jnp.concatenate(relations, axis=-1), 0.0)
-    parts = [
-        each[:n], legal, relations.reshape(n, -1),
-        jnp.broadcast_to(shared, (n, *shared.shape)),
-    ]  # fmt: skip
-    return jnp.concatenate(parts, axis=-1)
+    relations = _features(relative_offset, in_sight[..., None], aimed_at[..., None])
+    relations = jnp.where(both[..., None], relations, 0.0)
+    shared = jnp.broadcast_to(shared, (n, *shared.shape))
+    return _features(each[:n], legal, relations.reshape(n, -1), shared)
+
+
+def _features(*parts):
+    """Parts [..., feature] side by side; of what is true or false, 1 and 0."""
+    return jnp.concatenate([part.astype(float) for part in parts], axis=-1)
 
 
 def _offsets(battle, state):
     """From each agent to each unit: offset [agent, unit, 2] and distance [agent, unit]."""
-    offset = state.unit_positions - state.unit_positions[: battle.num_allies, None]
+    offset = state.unit_positions[None] - state.unit_positions[: battle.num_allies, None]
     return offset, jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))
 
 
@@ -106,5 +107,5 @@ def _charge(battle, state):
 
 def _place(battle, state):
     """[unit, 2]: position from the middle of the map, over half of its size."""
-    low, high = np.array(battle.rules.low), np.array(battle.rules.high)
+    low, high = np.array([battle.rules.low]), np.array([battle.rules.high])
     return jnp.clip((state.unit_positions - (low + high) / 2) / ((high - low) / 2), -1.0, 1.0)
