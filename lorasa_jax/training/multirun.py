@@ -215,7 +215,9 @@ def job(outside, raw: DictConfig) -> Outcome:
     if summary is None:
         _stopped.set()
         return Outcome(config.out, 0, "stopped and saved")
-    return Outcome(config.out, 0, f"final return {summary['eval_return']:,.1f}")
+    from lorasa_jax.training.reporting import amount
+
+    return Outcome(config.out, 0, f"final return {amount(summary['eval_return'], 1)}")
 
 
 def _print_outcomes(outcomes):

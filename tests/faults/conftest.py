@@ -1,0 +1,69 @@
+"""Runs of seconds that are damaged, killed and continued; `FAULTS_LONG=1` tries many more cases.
+
+Every run here is trained in this process, by code that is compiled once for all tests.
+"""
+
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+from tiny_runs import STOPPED, leaves, rows, train
+
+from lorasa_jax.training import phases
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once():
+    """Compiles a phase once for all runs of the same keys, and quickly."""
+    patch, made, compile_phase = pytest.MonkeyPatch(), {}, phases.compile_phase
+
+    def once(config, index, team, progress):
+        key = str(config.decisive()), index
+        if config.sharing["name"] == "seps":  # whose groups are no keys
+            return compile_phase(config, index, team, progress)
+        if key not in made:
+            made[key] = compile_phase(config, index, team, progress)
+        return made[key]
+
+    patch.setattr(phases, "compile_phase", once)
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a run that nothing interrupted; not to be changed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def end(finished):
+    """(rows, arrays) of the uninterrupted run."""
+    return rows(finished), leaves(finished)
+
+
+@pytest.fixture(scope="session")
+def unfinished(tmp_path_factory):
+    """The folder of a run that stopped in the middle; not to be changed."""
+    out = tmp_path_factory.mktemp("unfinished") / "run"
+    assert train(out, stop_after=STOPPED) is None
+    return out
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """copy(run): a copy to be damaged, in a folder of its own."""
+    numbers = iter(range(10**6))
+    return lambda run: Path(shutil.copytree(run, tmp_path / str(next(numbers)) / "run"))
