@@ -13,7 +13,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.report.page import TITLES
 from lorasa_jax.report.story import SCORES, Story
 from lorasa_jax.training import runs
-from lorasa_jax.training.wandb_logger import _logged_in, kept_identity
+from lorasa_jax.training.identity import kept_identity
+from lorasa_jax.training.wandb_logger import _logged_in
 
 PAGE = "report"  # the key under which the page is logged
 LOSSES = ("train_return", "entropy", "policy_loss", "value_loss")

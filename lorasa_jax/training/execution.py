@@ -151,7 +151,9 @@ def _keep_config(out: Path, config: Config) -> None:
         saved = None
     try:
         if saved is None or saved.get("total_steps") != config.total_steps:
-            write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
+            first_out = (saved or {}).get("out", config.out)  # an old run's id follows from it
+            tree = {**config.to_dict(), "out": first_out}
+            write_atomically(out / CONFIG, OmegaConf.to_yaml(tree))
             _retire_summary(out, config)
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error

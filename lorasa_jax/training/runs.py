@@ -252,14 +252,13 @@ def _state_of(folder, update):
 
 def _read(out, config, update):
     checkpoints = Checkpoints(Path(out) / "checkpoints", read_only=True)
-    teams: tuple[Team, ...] = ()
-    groups = None
+    built: list[tuple[tuple[Team, ...], tuple[int, ...] | None]] = []
 
     def shapes(meta):
-        nonlocal teams, groups
         _check_same_run(out, config, meta.get("config"))
         groups = clusters.read(out, config, meta)
         teams = phases.build_teams(config, groups)
+        built.append((teams, groups))
         phase = meta.get("phase")
         if not isinstance(phase, int) or not 0 <= phase < len(teams):
             raise DamagedError("its meta/metadata names no phase")
@@ -271,7 +270,7 @@ def _read(out, config, update):
         raise ConfigError(f"{error.filename} may not be read; ask its owner.") from error
     finally:
         checkpoints.close()
-    phase, step = meta["phase"], update * config.batch
+    (teams, groups), phase, step = built[0], meta["phase"], update * config.batch
     return Checkpoint(str(out), config, teams[phase], phase, progress, step, groups)
 
 

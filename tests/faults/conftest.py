@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.faults)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def compiled_once():
     """Compiles a phase once for all runs of the same keys, and quickly."""
     patch, made, compile_phase = pytest.MonkeyPatch(), {}, phases.compile_phase
@@ -41,7 +41,7 @@ def compiled_once():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, compiled_once):
     """The folder of a run that nothing interrupted; not to be changed."""
     out = tmp_path_factory.mktemp("finished") / "run"
     train(out)
@@ -55,7 +55,7 @@ def end(finished):
 
 
 @pytest.fixture(scope="session")
-def unfinished(tmp_path_factory):
+def unfinished(tmp_path_factory, compiled_once):
     """The folder of a run that stopped in the middle; not to be changed."""
     out = tmp_path_factory.mktemp("unfinished") / "run"
     assert train(out, stop_after=STOPPED) is None

@@ -8,6 +8,8 @@ from tiny_runs import LONG, leaves, outcome, rows, train
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.training import checkpoint, stored
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 NAMES = [
     "hop[x=1]", "back\\slash", "a*b", "what?", "new\nline", "sp ace", "per%20cent", "quo'te\"",
     "größe", "#hash", "{b}", "~tilde", "gs:", "$HOME", "-dash", "[", "]", "..dots", "a:b", "7",

@@ -15,6 +15,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.report import story
 from lorasa_jax.training import checkpoint, reporting, stored
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 OTHER = b'{"a": [1, 2, 3]}\n'
 FLIPS = 200 if LONG else 1  # bits of every file
 FILES = [

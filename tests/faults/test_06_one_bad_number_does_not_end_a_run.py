@@ -12,6 +12,8 @@ from lorasa_jax import evaluate
 from lorasa_jax.report import page, story
 from lorasa_jax.training import execution, phases, stored
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 BAD = {"none": (), "one": (0,), "all": (0, 1)}
 VALUES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

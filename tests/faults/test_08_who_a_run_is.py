@@ -6,11 +6,12 @@ import shutil
 import pytest
 from tiny_runs import settings
 
-from lorasa_jax.training import stored, wandb_logger
+from lorasa_jax.training import identity as who_is
+from lorasa_jax.training import stored
 
 
 def identity(out):
-    return wandb_logger.identity(dataclasses.replace(settings("x"), out=str(out)))
+    return who_is.identity(dataclasses.replace(settings("x"), out=str(out)))
 
 
 def test_two_runs_of_one_name_differ_and_each_stays_who_it_is(tmp_path, monkeypatch):
@@ -41,11 +42,11 @@ def test_runs_that_were_logged_before_keep_their_id(tmp_path):
     out = tmp_path / "moved" / "here"
     (out / "wandb").mkdir(parents=True)
     (out / stored.CONFIG).write_text("env: {name: x}\nout: runs/game\n")
-    assert identity(out) == wandb_logger.Identity("game-d1522e", "here")
-    assert identity(out).id == wandb_logger.kept_identity(out).id
+    assert identity(out) == who_is.Identity("game-d1522e", "here")
+    assert identity(out).id == who_is.kept_identity(out).id
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"id": ""}', '{"id": 3, "name": "x"}'])
 def test_a_damaged_identity_is_made_anew(tmp_path, text):
-    (tmp_path / wandb_logger.FILE).write_text(text)
-    assert identity(tmp_path) == wandb_logger.kept_identity(tmp_path)
+    (tmp_path / who_is.FILE).write_text(text)
+    assert identity(tmp_path) == who_is.kept_identity(tmp_path)

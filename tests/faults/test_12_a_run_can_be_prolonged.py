@@ -6,6 +6,8 @@ from tiny_runs import leaves, outcome, rows, train
 
 from lorasa_jax.training import runs, stored
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 TWO = ["env=specialisation_2", "sharing=ps_lora", "switch_at=24"]
 
 
