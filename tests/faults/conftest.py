@@ -10,7 +10,7 @@ import jax
 import pytest
 from tiny_runs import STOPPED, leaves, rows, train
 
-from lorasa_jax.training import phases
+from lorasa_jax.training import phases, plan
 
 
 def pytest_collection_modifyitems(items):
@@ -21,8 +21,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def compiled_once():
-    """Compiles a phase once for all runs of the same keys, and quickly."""
+    """Compiles and checks a phase once for all runs of the same keys, and quickly."""
     patch, made, compile_phase = pytest.MonkeyPatch(), {}, phases.compile_phase
+    planned, check = set(), plan.check
+
+    def check_once(config, teams):
+        key = str(config.decisive())
+        if key not in planned:
+            check(config, teams)
+            planned.add(key)
 
     def once(config, index, team, progress):
         key = str(config.decisive()), index
@@ -33,10 +40,16 @@ def compiled_once():
         return made[key]
 
     patch.setattr(phases, "compile_phase", once)
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
+    patch.setattr(plan, "check", check_once)
+    hurried = {
+        "jax_disable_most_optimizations": True, "jax_persistent_cache_min_compile_time_secs": 0,
+    }  # fmt: skip
+    before = {name: jax.config.values[name] for name in hurried}
+    for name, value in hurried.items():
+        jax.config.update(name, value)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
     patch.undo()
 
 

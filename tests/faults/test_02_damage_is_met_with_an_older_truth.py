@@ -51,6 +51,8 @@ DAMAGE = {
     **{f"flip {i}": lambda path, rng: flip(path, rng) for i in range(FLIPS)},
 }
 
+HOW = list(DAMAGE) if LONG else ["half", "gone", "folder", "flip 0"]
+
 
 def damaged(out, pattern, how):
     """Damages a file of the newest checkpoint, or of the run; False where there is none."""
@@ -63,14 +65,12 @@ def damaged(out, pattern, how):
     return True
 
 
-@pytest.mark.full
-@pytest.mark.sample(5)
-@pytest.mark.parametrize("pattern", FILES)
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("pattern", [name for name in FILES if name != "summary.json"])
+@pytest.mark.parametrize("how", HOW)
 def test_an_unfinished_run_goes_on_to_the_same_end(pattern, how, unfinished, end, copy, capsys):
     out = copy(unfinished)
-    if not damaged(out, pattern, how):
-        pytest.skip("an unfinished run has no such file")
+    assert damaged(out, pattern, how)
     refused = outcome(out)
     said = capsys.readouterr().out
     if refused is not None:
@@ -85,10 +85,9 @@ def test_an_unfinished_run_goes_on_to_the_same_end(pattern, how, unfinished, end
         assert "is damaged" in said and "goes on from that of update 2" in said
 
 
-@pytest.mark.full
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("pattern", FILES)
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("how", HOW)
 def test_readers_see_what_was_written_or_refuse(pattern, how, finished, end, copy):
     out = copy(finished)
     assert damaged(out, pattern, how)
