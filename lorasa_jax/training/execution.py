@@ -8,21 +8,32 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.files import write_atomically
+from lorasa_jax.learn.team import Team
 from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
 
 
-def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict | None:
+def execute(
+    config: Config,
+    evaluated: Callable[[], bool] | None = None,
+    *,
+    program=None,
+    stop=None,
+    console: Console | None = None,
+) -> dict | None:
     """Trains what `config` says, or continues it; returns the summary, None if interrupted.
 
     evaluated: called after every evaluation; where it returns True the run is stopped and saved.
+    program, stop: what runs that are trained side by side share, see loop.Run. console: where the
+    run says what it does, by default standard output.
 
     Raises:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
@@ -33,12 +44,12 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
     from lorasa_jax.training import loop as train
 
     devices.prepare(config.devices)
-    teams = None
+    console = Console(highlight=False) if console is None else console
+    teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
-    else:
-        teams = phases.build_teams(config)
-        plan.check(config, teams)
+    elif teams is None:
+        teams = checked_teams(config)
     start = None
     if config.init_from is not None:
         start = runs.pretrained(config)
@@ -49,8 +60,8 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
         summary_path = out / reporting.SUMMARY
         if summary_path.exists():
             summary = json.loads(summary_path.read_text())
-            print(f"{out} is already finished")
-            reporting.print_summary(reporting.Console(highlight=False), summary)
+            console.print(f"{out} is already finished", markup=False, soft_wrap=True)
+            reporting.print_summary(console, summary)
             return summary
         if teams is None:
             groups = clusters.read(out) or _inherited(config) or clusters.find(config)
@@ -59,10 +70,10 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
         loggers = _LOGGERS[config.logger["name"]](config)
-        with reporting.Reporter(config, loggers) as reporter:
+        with reporting.Reporter(config, loggers, console) as reporter:
             reporter.started()
             try:
-                run = train.Run(config, teams, reporter, start, evaluated)
+                run = train.Run(config, teams, reporter, start, evaluated, program, stop)
                 if not run():
                     return None
                 counts = run.parameter_counts()
@@ -74,6 +85,15 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
                     "kept: mend that and run the same command again."
                 ) from error
             return summary
+
+
+def checked_teams(config: Config) -> tuple[Team, ...]:
+    """The team of every phase of a run that need not find clusters, its plan checked."""
+    from lorasa_jax.training import phases, plan
+
+    teams = phases.build_teams(config)
+    plan.check(config, teams)
+    return teams
 
 
 def _engine(env):

@@ -1,5 +1,6 @@
 """A run: chunks of updates between evaluations, checkpoints, the switch, and interruptions."""
 
+import contextlib
 import functools
 import math
 import signal
@@ -18,6 +19,7 @@ from lorasa_jax.learn.team import Team
 from lorasa_jax.training import phases, switching
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
+from lorasa_jax.training.program import Member, Program
 from lorasa_jax.training.reporting import read_metrics, returns_by_step
 
 
@@ -47,14 +49,25 @@ class Run:
     """One training run, from its first or last checkpoint to its end or an interruption."""
 
     def __init__(
-        self, config: Config, teams: tuple[Team, ...], reporter, start=None, evaluated=None
+        self,
+        config: Config,
+        teams: tuple[Team, ...],
+        reporter,
+        start=None,
+        evaluated=None,
+        program: Program | Member | None = None,
+        stop: Stop | None = None,
     ):
         """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any.
 
-        evaluated: called after an evaluation has been saved; True asks to stop.
+        evaluated: called after an evaluation has been saved; True asks to stop. program: the
+        compiled code, where the run is one of several that share it. stop: what says when to
+        stop, where that is not for this run to find out.
         """
         self.config, self.teams, self.reporter = config, teams, reporter
         self.start, self.evaluated = start, evaluated
+        self.program = Program(config, teams) if program is None else program
+        self.stop = stop
         self.kept = tuple(steps // config.batch for steps in config.keep_at)
         kept = (*config.phase_ends[:-1], *self.kept)
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
@@ -69,7 +82,7 @@ class Run:
         if progress is None:
             self.reporter.rewind(-1)
             index, progress = self._begin()
-        with Stop() as stop:
+        with Stop() if self.stop is None else contextlib.nullcontext(self.stop) as stop:
             phase = self._compile(index, progress)
             if _update(progress) == self._first_update():
                 self._evaluate(phase, progress)
@@ -101,7 +114,7 @@ class Run:
         """(phase, progress) of a fresh run."""
         config = self.config
         if self.start is None:
-            return 0, jax.jit(functools.partial(phases.begin, config, self.teams[0]))()
+            return 0, self.program.begin()
         progress = self.start.progress
         if self.start.config.seeds != config.seeds:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
@@ -151,13 +164,12 @@ class Run:
 
     def _switch(self, index, progress):
         self.reporter.switched(_update(progress) * self.config.batch)
-        enter = functools.partial(phases.switch, self.config, self.teams, index)
-        return jax.jit(enter)(progress)
+        return self.program.switch(index, progress)
 
     def _compile(self, index, progress):
         began = time.perf_counter()
         with self.reporter.compiling():
-            phase = phases.compile_phase(self.config, index, self.teams[index], progress)
+            phase = self.program.compile(index, progress)
         self.seconds["compile"] += time.perf_counter() - began
         return phase
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, with_numbers
 
 NEVER = np.iinfo(np.int32).max
 # What newer watched quantities are set to where a checkpoint lacks them.
@@ -55,15 +56,21 @@ class Phase:
 
 
 def build_teams(
-    config: Config, clusters: tuple[int, ...] | None = None, *, independent: bool = False
+    config: Config,
+    clusters: tuple[int, ...] | None = None,
+    *,
+    independent: bool = False,
+    env: Any = None,
 ) -> tuple[Team, ...]:
     """The team of every phase: one environment, and a scheme for actor and critic a phase.
 
     clusters: the group of every agent, where the way of sharing needs groups. independent: every
-    agent has networks of its own instead, whatever the configuration says.
+    agent has networks of its own instead, whatever the configuration says. env: the environment,
+    where it has been made already.
     """
     options = dict(config.env)
-    env = envs.make(options.pop("name"), **options)
+    name = options.pop("name")
+    env = envs.make(name, **options) if env is None else env
     if isinstance(env.action_space, Discrete):
         distribution = Categorical(env.action_space.n)
     else:
@@ -89,6 +96,7 @@ def build_teams(
             distribution,
             Role(actor, actor_scheme, optimisers[0], env.observation_size),
             Role(critic, critic_scheme, optimisers[1], env.state_size),
+            clusters,
         )
 
     pairs = zip(schemes.actor_phases, critics, strict=True)
@@ -101,6 +109,11 @@ def _optimiser(config, scheme, lr, max_grad_norm):
     return team.lora_plus(team.adam(lr, max_grad_norm), ratio)
 
 
+def tuned(config: Config, team_: Team, numbers: dict[str, jax.Array]) -> tuple[Team, ...]:
+    """The teams of all phases with other numbers [], which may be traced; see `numbers`."""
+    return build_teams(with_numbers(config, numbers), team_.clusters, env=team_.env)
+
+
 def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
     """The numbers of a phase, by default of the last."""
     return config.algo_of(phase)
@@ -108,7 +121,12 @@ def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
 
 def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     """A fresh team, optimisers and environments from a seed []."""
-    key, actor_key, critic_key, env_key = jax.random.split(jax.random.key(seed), 4)
+    return start_from(jax.random.key(seed), team_, hp)
+
+
+def start_from(key: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
+    """As `start`, from a key []."""
+    key, actor_key, critic_key, env_key = jax.random.split(key, 4)
 
     def learner(role, key):
         banks = role.scheme.init(key, lambda key: parameters(role.network, key, role.features))
@@ -124,39 +142,53 @@ def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     )
 
 
-def begin(config: Config, team_: Team) -> Progress:
-    """The progress of all seeds at update 0 of the first phase."""
-    hp = hyperparameters(config, 0)
+def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
+    """The progress of all lanes, by default all seeds, at update 0 of the first phase."""
 
-    def one(seed):
-        state = start(seed, team_, hp)
-        update = update_of(config.algo)
-        _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
-        zero = jnp.zeros(())
-        watched = (*report, "actor parameters", "critic parameters")
-        return Progress(
-            state,
-            jnp.zeros((), jnp.int32),
-            {name: zero for name in (*report, "updates")},
-            Episodes(zero, zero, zero),
-            {name: jnp.full((), NEVER, jnp.int32) for name in watched},
-        )
+    def one(lane):
+        first = tuned(config, team_, lane.numbers)[0]
+        return begin_one(config, first, jax.random.key(lane.seeds))
 
-    # Seed after seed: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
-    return jax.lax.map(one, jnp.array(config.seeds, jnp.uint32))
+    # One after the other: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
+    return jax.lax.map(one, lanes_of([config]) if lanes is None else lanes)
 
 
-def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
+def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
+    """The progress at update 0 of a run [no lane axis] from a key []."""
+    hp, update = hyperparameters(config, 0), update_of(config.algo)
+    state = start_from(key, team_, hp)
+    _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
+    zero = jnp.zeros(())
+    watched = (*report, "actor parameters", "critic parameters")
+    return Progress(
+        state,
+        jnp.zeros((), jnp.int32),
+        {name: zero for name in (*report, "updates")},
+        Episodes(zero, zero, zero),
+        {name: jnp.full((), NEVER, jnp.int32) for name in watched},
+    )
+
+
+def switch(
+    config: Config,
+    teams: tuple[Team, ...],
+    phase: int,
+    progress: Progress,
+    lanes: Lanes | None = None,
+) -> Progress:
     """Into phase number `phase`: its scheme adopts the actor's weights, its optimisers are fresh.
 
     Critic, its optimiser, value statistics, environments, recurrent states and key go on; only a
     critic that changes its scheme too is adopted like the actor.
     """
 
-    def one(progress):
-        return progress._replace(state=adopted(teams, phase, progress.state))
+    lanes = lanes_of([config]) if lanes is None else lanes
 
-    return over_seeds(one, config.num_seeds)(progress)
+    def one(progress, lane):
+        state = adopted(tuned(config, teams[0], lane.numbers), phase, progress.state)
+        return progress._replace(state=state)
+
+    return over_lanes(one, lanes)(progress, lanes)
 
 
 def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
@@ -179,14 +211,16 @@ def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
     return progress
 
 
-def lr_scale(config: Config) -> Callable | None:
+def lr_scale(config: Config, updates: Any = None) -> Callable | None:
     """What learning rates are multiplied by at an update [] of the run; None where they stay.
 
-    linear: one at the first update of the run, zero at its last, whatever phases it has.
+    linear: one at the first update of the run, zero at its last, whatever phases it has. updates:
+    how many the run has, by default as configured; may be traced.
     """
     if config.algo.lr_decay == "none":
         return None
-    return lambda update: 1.0 - update / max(config.num_updates - 1, 1)
+    last = jnp.maximum(jnp.float32(config.num_updates if updates is None else updates) - 1.0, 1.0)
+    return lambda update: 1.0 - jnp.asarray(update).astype(jnp.float32) / last
 
 
 def advance(
@@ -225,15 +259,22 @@ def _size(tree):
     return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
-    """`function` over a leading seed axis; a single seed runs the unbatched kernels."""
-    if num_seeds > 1:
-        return functools.wraps(function)(jax.vmap(function, **vmap))
+def over_lanes(function: Callable, lanes: Lanes, in_axes: Any = 0) -> Callable:
+    """`function` over a leading lane axis; a single lane runs the unbatched kernels.
+
+    in_axes: as `jax.vmap` takes them, 0 or None for each argument.
+    """
+    if lanes.seeds.shape[0] > 1:
+        return functools.wraps(function)(jax.vmap(function, in_axes=in_axes))
 
     @functools.wraps(function)
-    def single(first, *arguments):
-        result = function(jax.tree.map(lambda x: x[0], first), *arguments)
-        return jax.tree.map(lambda x: x[None], result)
+    def single(*arguments):
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
+        first = [
+            x if axis is None else jax.tree.map(lambda leaf: leaf[0], x)
+            for x, axis in zip(arguments, axes, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], function(*first))
 
     return single
 
@@ -243,36 +284,55 @@ def finished(progress: Progress):
     return progress.state.actor.banks, progress.state.observed
 
 
-def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
-    """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
-    hp, seeds = hyperparameters(config, index), config.num_seeds
+def evaluated(config: Config, team_: Team, policy: Any, key: jax.Array, update: jax.Array):
+    """Greedy episodes of a finished policy (see `finished`) of the run with this key []."""
+    banks, statistics = policy
+    play_key = jax.random.fold_in(jax.random.fold_in(key, 1), update)
+    weights = team_.actor.scheme.weights(banks)
+    team_ = team_._replace(env=showing(team_.env, statistics))
+    return playing.play(play_key, team_, weights, episodes=config.eval_episodes)
 
-    def play(policy_and_seed, update):
-        (banks, statistics), seed = policy_and_seed
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), update)
-        weights = team_.actor.scheme.weights(banks)
-        team = team_._replace(env=showing(team_.env, statistics))
-        return playing.play(key, team, weights, episodes=config.eval_episodes)
 
-    def run(progress, n):
-        device_hp = devices.share(hp, config.devices)
-        return advance(progress, n, team_, device_hp, update_of(config.algo), lr_scale(config))
+def trained(config: Config, index: int, team_: Team, numbers, progress: Progress, n: jax.Array):
+    """n updates of phase number `index` by a tuned team, with the numbers that it is tuned to."""
+    hp = hyperparameters(with_numbers(config, numbers), index)
+    scale = lr_scale(config, numbers.get(UPDATES))
+    hp = devices.share(hp, config.devices)
+    return advance(progress, n, team_, hp, update_of(config.algo), scale)
+
+
+def compile_phase(
+    config: Config, index: int, team_: Team, progress: Progress, lanes: Lanes | None = None
+) -> Phase:
+    """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile.
+
+    lanes: the seeds and numbers of the runs in `progress`, by default the configuration's; both
+    are arguments of the compiled code.
+    """
+    lanes = lanes_of([config]) if lanes is None else lanes
+
+    def play(policy, lane, update):
+        team = tuned(config, team_, lane.numbers)[index]
+        return evaluated(config, team, policy, jax.random.key(lane.seeds), update)
+
+    def run(progress, lane, n):
+        team = tuned(config, team_, lane.numbers)[index]
+        return trained(config, index, team, lane.numbers, progress, n)
 
     n = jnp.zeros((), jnp.int32)
-    seed_array = jnp.array(config.seeds, jnp.uint32)
     policy = finished(progress)
-    compiled_run = over_seeds(run, seeds, in_axes=(0, None))
+    compiled_run = over_lanes(run, lanes, (0, 0, None))
     if config.devices > 1:
-        compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
+        compiled_run = devices.compile_split(compiled_run, progress, lanes, n, config.devices)
         policy = jax.device_put(policy, jax.devices()[0])
     else:
-        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, n).compile()
+        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
     put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
-    compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
-    compiled_play = compiled_play.lower((policy, seed_array), n).compile()
+    compiled_play = jax.jit(over_lanes(play, lanes, (0, 0, None)))
+    compiled_play = compiled_play.lower(policy, lanes, n).compile()
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
-        compiled_run,
-        lambda progress, update: compiled_play((put(finished(progress)), seed_array), update),
+        lambda progress, n: compiled_run(progress, lanes, n),
+        lambda progress, update: compiled_play(put(finished(progress)), lanes, update),
     )

@@ -39,10 +39,10 @@ def read_metrics(out: Path) -> list[dict]:
 class Reporter:
     """Receives a run's events and reports them to terminal, files and further loggers."""
 
-    def __init__(self, config: Config, loggers=()):
+    def __init__(self, config: Config, loggers=(), console: Console | None = None):
         self.config, self.loggers = config, tuple(loggers)
         self.out = Path(config.out)
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False) if console is None else console
         self.bar = Progress(
             TextColumn("{task.fields[phase]:>8}"),
             BarColumn(bar_width=24),
