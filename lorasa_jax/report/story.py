@@ -46,7 +46,8 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
+    curves: see `learning`; phases: (step, name) of every
+    phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
     norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
@@ -59,7 +60,7 @@ class Story:
     summary: dict[str, Any]
     config: dict[str, Any]
     curves: dict[str, Any]
-    switched_at: int | None
+    phases: list[tuple[int, str]]
     policy: int
     step: int
     agents: list[str]
@@ -124,7 +125,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         summary=summary,
         config=config.to_dict(),
         curves=learning(rows, config.seeds),
-        switched_at=reporting.switched_at(rows, config),
+        phases=reporting.phase_starts(rows, config),
         policy=policy,
         step=loaded.step,
         agents=agents,

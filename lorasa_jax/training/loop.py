@@ -150,7 +150,9 @@ class Run:
         return meta["phase"], progress
 
     def _switch(self, index, progress):
-        self.reporter.switched(_update(progress) * self.config.batch)
+        banks = self.teams[index].actor.scheme.banks
+        steps = _update(progress) * self.config.batch
+        self.reporter.switched(steps, self.config.phase_names[index], banks)
         enter = functools.partial(phases.switch, self.config, self.teams, index)
         return jax.jit(enter)(progress)
 
