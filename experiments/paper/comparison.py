@@ -129,7 +129,7 @@ def _panel(one):
 
 
 def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
-    """Median and quartiles over seeds into one panel; a small mark where each further phase begins."""
+    """Median and quartiles over seeds into one panel; a small mark where phases begin."""
     for i, one in enumerate(learned):
         colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         scores = one.scores(metric)

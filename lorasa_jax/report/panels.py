@@ -34,8 +34,8 @@ _RULES: dict[Any, Any] = {
 def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
     """Learning curves of runs [run]: median and quartiles over seeds, phases marked.
 
-    runs: for every run `steps`, `phases` (step and name) and, under the name of the score, `median`, `lower`
-    and `upper` (`story.learning`). A single seed is a line alone.
+    runs: for every run `steps`, `phases` (step and name) and, under the name of the score,
+    `median`, `lower` and `upper` (`story.learning`). A single seed is a line alone.
     """
     height = round(90 + 0.25 * width if width > NARROW else 0.72 * width)
     with matplotlib.rc_context(_RULES):

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate
+from lorasa_jax import evaluate, sharing
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
@@ -155,7 +155,7 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
         diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
         activations.activation_maps(team, acting, observations, own_ids=own_ids),
         weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
-        if scheme.adapts
+        if sharing.sequence.adapting(scheme)
         else None,
     )
 
