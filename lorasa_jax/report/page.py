@@ -20,7 +20,7 @@ TITLES = {
 _MEASURES = (
     "Final return", "per seed", "Win rate", "wins per seed", "Best return", "Spread of actions",
     "Neural diversity",
-    "Switched at step", "Actor parameters", "Actor adapters", "Critic parameters",
+    "Phases", "Actor parameters", "Actor adapters", "Critic parameters",
     "Critic adapters", "Speed",
 )  # fmt: skip
 _DISTANCES = {
@@ -106,8 +106,8 @@ def measures(story: Story) -> dict[str, str]:
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
         cells["Neural diversity"] = f"{story.snd:.3g}"
-    if story.switched_at is not None:
-        cells["Switched at step"] = f"{story.switched_at:,}"
+    if story.phases:
+        cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
     if "steps_per_second" in summary:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
@@ -142,7 +142,7 @@ def learning(stories: list[Story], chart) -> str:
     for env in environments:
         pairs = zip(stories, colours, strict=True)
         env_stories = [(s, c) for s, c in pairs if s.summary["env"] == env]
-        runs = [{**story.curves, "switched_at": story.switched_at} for story, _ in env_stories]
+        runs = [{**story.curves, "phases": story.phases} for story, _ in env_stories]
         scores = [score for score in TITLES if all(score in run for run in runs)]
         wide = panels.WIDE if len(scores) == 1 else panels.HALF
         env_colours = [colour for _, colour in env_stories]

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate
+from lorasa_jax import evaluate, sharing
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
@@ -46,7 +46,8 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
+    curves: see `learning`; phases: (step, name) of every
+    phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
     norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
@@ -59,7 +60,7 @@ class Story:
     summary: dict[str, Any]
     config: dict[str, Any]
     curves: dict[str, Any]
-    switched_at: int | None
+    phases: list[tuple[int, str]]
     policy: int
     step: int
     agents: list[str]
@@ -124,7 +125,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         summary=summary,
         config=config.to_dict(),
         curves=learning(rows, config.seeds),
-        switched_at=reporting.switched_at(rows, config),
+        phases=reporting.phase_starts(rows, config),
         policy=policy,
         step=loaded.step,
         agents=agents,
@@ -154,7 +155,7 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
         diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
         activations.activation_maps(team, acting, observations, own_ids=own_ids),
         weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
-        if scheme.adapts
+        if sharing.sequence.adapting(scheme)
         else None,
     )
 

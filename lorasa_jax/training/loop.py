@@ -163,7 +163,9 @@ class Run:
         return meta["phase"], progress
 
     def _switch(self, index, progress):
-        self.reporter.switched(_update(progress) * self.config.batch)
+        banks = self.teams[index].actor.scheme.banks
+        steps = _update(progress) * self.config.batch
+        self.reporter.switched(steps, self.config.phase_names[index], banks)
         return self.program.switch(index, progress)
 
     def _compile(self, index, progress):

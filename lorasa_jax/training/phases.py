@@ -79,10 +79,12 @@ def build_teams(
     options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
     schemes = row.make(given)
-    critics = schemes.critic_phases
+    actors, critics = schemes.actor_phases, schemes.critic_phases
     if config.critic_sharing is not None and not independent:
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
+    if config.sequence is not None and not independent:
+        actors, critics = (_sequence(config, pair) for pair in (actors, critics))
     actor, critic = config.network.actor(distribution), config.network.critic()
 
     def phase_team(phase, actor_scheme, critic_scheme):
@@ -99,8 +101,15 @@ def build_teams(
             clusters,
         )
 
-    pairs = zip(schemes.actor_phases, critics, strict=True)
+    pairs = zip(actors, critics, strict=True)
     return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
+
+
+def _sequence(config, pair):
+    """The schemes of the phases of a list, from those of a role's two; one for both stays."""
+    if pair[0] is pair[1]:
+        return (pair[0],) * len(config.sequence)
+    return sharing.sequence.schemes(config.sequence, *pair)
 
 
 def _optimiser(config, scheme, lr, max_grad_norm):
@@ -183,24 +192,35 @@ def switch(
     """
 
     lanes = lanes_of([config]) if lanes is None else lanes
+    keeps = config.keeps_optimisers(phase)
 
     def one(progress, lane):
-        state = adopted(tuned(config, teams[0], lane.numbers), phase, progress.state)
-        return progress._replace(state=state)
+        tuned_teams = tuned(config, teams[0], lane.numbers)
+        return progress._replace(state=adopted(tuned_teams, phase, progress.state, keeps=keeps))
 
     return over_lanes(one, lanes)(progress, lanes)
 
 
-def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
-    """One seed's state at the beginning of phase number `phase`, from the end of the one before."""
+def adopted(
+    teams: tuple[Team, ...], phase: int, state: TrainState, *, keeps: bool = False
+) -> TrainState:
+    """One seed's state at the beginning of phase number `phase`, from the end of the one before.
+
+    keeps: banks that were trained before find their optimisers' states again.
+    """
     previous, current = teams[phase - 1], teams[phase]
     key = jax.random.fold_in(state.key, phase)
-    actor = team.start(current.actor, current.actor.scheme.adopt(key, state.actor.banks))
+    actor = _entered(current.actor, key, state.actor, keeps)
     critic = state.critic
     if current.critic.scheme is not previous.critic.scheme:
-        banks = current.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
-        critic = team.start(current.critic, banks)
+        critic = _entered(current.critic, jax.random.fold_in(key, 1), critic, keeps)
     return state._replace(actor=actor, critic=critic)
+
+
+def _entered(role, key, learner, keeps):
+    """A learner under a role's scheme; optimisers' states of banks that rest are kept in it too."""
+    new = team.start(role, role.scheme.adopt(key, learner.banks))
+    return new._replace(opt_state={**new.opt_state, **learner.opt_state}) if keeps else new
 
 
 def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:

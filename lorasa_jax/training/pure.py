@@ -60,7 +60,8 @@ def make_train(config: Config) -> Callable[..., TrainedState]:
         rows = []
         for index, team in enumerate(tuned):
             if index:
-                state = phases.adopted(tuned, index, progress.state)
+                keeps = config.keeps_optimisers(index)
+                state = phases.adopted(tuned, index, progress.state, keeps=keeps)
                 progress = progress._replace(state=state)
 
             def chunk(progress, n, index=index, team=team):

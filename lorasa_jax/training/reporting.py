@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import resource
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from rich.table import Table
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import write_atomically
+from lorasa_jax.sharing import Bank
 from lorasa_jax.training import warning_signs
-from lorasa_jax.values import whole_number
+from lorasa_jax.values import listed, whole_number
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -101,8 +103,12 @@ class Reporter:
             self.say(f"continuing from step {env_steps:,}")
             self.bar.update(self.task, completed=env_steps // self.config.batch)
 
-    def switched(self, env_steps: int) -> None:
-        self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
+    def switched(self, env_steps: int, phase: str, banks: Mapping[str, Bank]) -> None:
+        """A phase begins, whose actor has these banks of parameters."""
+        trained = listed(name for name, bank in banks.items() if bank.trained)
+        frozen = listed(name for name, bank in banks.items() if not bank.trained)
+        rest = f", {frozen} frozen" if frozen else ""
+        self.say(f"step {env_steps:,}: {phase} begins, trains {trained}{rest}")
 
     def advanced(
         self,
@@ -194,6 +200,7 @@ def summarise(
         "seeds": list(config.seeds),
         "env_steps": config.total_steps,
         "switched_at": switched_at(rows, config),
+        "phases": {name: step for step, name in phase_starts(rows, config)},
         "eval_return": float(np.mean(finals)),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
@@ -224,12 +231,24 @@ def returns_by_step(rows: list[dict]) -> dict[int, list[float]]:
     return returns
 
 
+def phase_starts(rows: list[dict], config: Config) -> list[tuple[int, str]]:
+    """(step, name) of every phase after the first: as configured, or as a rule decided.
+
+    A phase that the rows do not reach begins where it is configured to at the latest.
+    """
+    ends: dict[str, int] = {}
+    for row in rows:
+        ends[row["phase"]] = max(row["env_steps"], ends.get(row["phase"], 0))
+    names = config.phase_names
+    return [
+        (ends.get(before, latest), name)
+        for before, name, latest in zip(names, names[1:], config.switches, strict=False)
+    ]
+
+
 def switched_at(rows: list[dict], config: Config) -> int | None:
-    """The step of the switch: as configured, or as a rule decided; None with one phase."""
-    if config.switch_at is None:
-        return None
-    before = [row["env_steps"] for row in rows if row["phase"] == config.phase_names[0]]
-    return max(before, default=config.switches[0])
+    """The step at which the second phase begins; None with one phase."""
+    return next((step for step, _ in phase_starts(rows, config)), None)
 
 
 def print_summary(console: Console, summary: dict) -> None:
@@ -255,7 +274,7 @@ def print_summary(console: Console, summary: dict) -> None:
 
 
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
-    """Greedy and sampled return over environment steps, per seed, the switch marked."""
+    """Greedy and sampled return over environment steps, per seed; where phases begin is marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -269,11 +288,10 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
         greedy = [row["eval_return"] for row in seed_rows]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
-    switch = switched_at(rows, config)
-    if switch is not None:
-        axes.axvline(switch, color="0.4", ls="--", lw=1)
+    for step, phase in phase_starts(rows, config):
+        axes.axvline(step, color="0.4", ls="--", lw=1)
         axes.annotate(
-            " adapters", (switch, 1.0), xycoords=("data", "axes fraction"),
+            f" {phase}", (step, 1.0), xycoords=("data", "axes fraction"),
             va="top", color="0.4", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("environment steps")
