@@ -66,7 +66,9 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
                 if not run():
                     return None
                 counts = run.parameter_counts()
-                summary = reporting.summarise(config, run.seconds, counts, _engine(teams[-1].env))
+                summary = reporting.summarise(
+                    config, run.seconds, counts, _engine(teams[-1].env), run.ranks()
+                )
                 reporter.finished(summary)
             except OSError as error:
                 raise TrainingError(

@@ -21,8 +21,10 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.sharing.scheme import When
 
 NEVER = np.iinfo(np.int32).max
+BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
 # What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
 
@@ -130,20 +132,24 @@ def begin(config: Config, team_: Team) -> Progress:
 
     def one(seed):
         state = start(seed, team_, hp)
-        update = update_of(config.algo)
-        _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
         zero = jnp.zeros(())
-        watched = (*report, "actor parameters", "critic parameters")
+        sums, first_bad = watched(config, 0, team_, state)
         return Progress(
-            state,
-            jnp.zeros((), jnp.int32),
-            {name: zero for name in (*report, "updates")},
-            Episodes(zero, zero, zero),
-            {name: jnp.full((), NEVER, jnp.int32) for name in watched},
+            state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad
         )
 
     # Seed after seed: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
     return jax.lax.map(one, jnp.array(config.seeds, jnp.uint32))
+
+
+def watched(config: Config, phase: int, team_: Team, state: TrainState):
+    """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
+    hp, update = hyperparameters(config, phase), update_of(config.algo)
+    when = When(jnp.ones((), jnp.int32), 1)
+    _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
+    sums = {name: jnp.zeros(()) for name in (*report, "updates")}
+    names = (*report, "actor parameters", "critic parameters")
+    return sums, {name: jnp.full((), NEVER, jnp.int32) for name in names}
 
 
 def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
@@ -154,9 +160,22 @@ def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progre
     """
 
     def one(progress):
-        return progress._replace(state=adopted(teams, phase, progress.state))
+        progress = progress._replace(state=adopted(teams, phase, progress.state))
+        if not (_reports_more(teams[phase - 1]) or _reports_more(teams[phase])):
+            return progress
+        sums, first_bad = watched(config, phase, teams[phase], progress.state)
+        kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
+        return progress._replace(
+            sums=kept(sums, progress.sums), first_bad=kept(first_bad, progress.first_bad)
+        )
 
     return over_seeds(one, config.num_seeds)(progress)
+
+
+def _reports_more(team_):
+    """Whether its schemes add measures of their own to what the algorithm reports."""
+    schemes = team_.actor.scheme, team_.critic.scheme
+    return any(scheme.penalty or scheme.after_update for scheme in schemes)
 
 
 def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
@@ -189,18 +208,32 @@ def lr_scale(config: Config) -> Callable | None:
     return lambda update: 1.0 - update / max(config.num_updates - 1, 1)
 
 
+def learned(state: TrainState, team_: Team, hp, update_, when: When):
+    """One update, and what the schemes do after it: state, report, and episodes that ended."""
+    state, report, episodes = update_(state, team_, hp)
+    key = jax.random.fold_in(state.key, BETWEEN)
+    actor, actor_measures = team.after_update(team_.actor, state.actor, report, when, key)
+    critic, critic_measures = team.after_update(team_.critic, state.critic, report, when, key)
+    report = report | team.named(actor_measures, critic_measures)
+    return state._replace(actor=actor, critic=critic), report, episodes
+
+
 def advance(
-    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None
-) -> Progress:
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None,
+    span: tuple[int, int] = (0, NEVER),
+) -> Progress:  # fmt: skip
     """Runs n updates of one seed; n is traced, so that every chunk length is one compilation.
 
-    scale(update []): what learning rates are multiplied by, if anything.
+    scale(update []): what learning rates are multiplied by, if anything. span: the updates after
+    which the phase begins and ends.
     """
+    first, last = span
 
     def body(_, progress):
         current_hp = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
-        state, report, episodes = update_(progress.state, team_, current_hp)
         update = progress.update + 1
+        when = When(jnp.maximum(update - first, 0), last - first)
+        state, report, episodes = learned(progress.state, team_, current_hp, update_, when)
         watched = {
             **report,
             "actor parameters": _size(state.actor.banks),
@@ -238,14 +271,15 @@ def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
     return single
 
 
-def finished(progress: Progress):
-    """The finished policy: the actor's banks, and its observation statistics, if any."""
-    return progress.state.actor.banks, progress.state.observed
+def finished(progress: Progress, team_: Team):
+    """The policy that is evaluated: the actor's banks, and observation statistics, if any."""
+    return team_.actor.scheme.served(progress.state.actor.banks), progress.state.observed
 
 
 def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
     """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
     hp, seeds = hyperparameters(config, index), config.num_seeds
+    span = (0, *config.phase_ends)[index], config.phase_ends[index]
 
     def play(policy_and_seed, update):
         (banks, statistics), seed = policy_and_seed
@@ -256,11 +290,12 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
 
     def run(progress, n):
         device_hp = devices.share(hp, config.devices)
-        return advance(progress, n, team_, device_hp, update_of(config.algo), lr_scale(config))
+        update = update_of(config.algo)
+        return advance(progress, n, team_, device_hp, update, lr_scale(config), span)
 
     n = jnp.zeros((), jnp.int32)
     seed_array = jnp.array(config.seeds, jnp.uint32)
-    policy = finished(progress)
+    policy = finished(progress, team_)
     compiled_run = over_seeds(run, seeds, in_axes=(0, None))
     if config.devices > 1:
         compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
@@ -274,5 +309,7 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
         config.phase_names[index],
         config.phase_ends[index],
         compiled_run,
-        lambda progress, update: compiled_play((put(finished(progress)), seed_array), update),
+        lambda progress, update: compiled_play(
+            (put(finished(progress, team_)), seed_array), update
+        ),
     )
