@@ -254,6 +254,11 @@ def guarded(step: Callable, target_kl: float | None) -> Callable:
     return always if target_kl is None else until
 
 
+def step_keys(key: jax.Array, hp: Hyperparameters) -> jax.Array:
+    """A key [minibatch] for every gradient step of a pass; `key` itself stays of use."""
+    return jax.random.split(jax.random.fold_in(key, 1), hp.minibatches)
+
+
 def means(reports: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Means [] over the steps [...] that ran; `gradient_steps`: how many of them were taken."""
     reports = dict(reports)

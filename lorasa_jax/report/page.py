@@ -183,6 +183,7 @@ def one(story: Story, chart, level: str) -> str:
         f'<p class="quiet">The policies at step {story.step:,}{seed_note}, each{ids} on the same '
         f"{story.observations:,} joint observations, met while they played together.</p>",
         f'<div class="figures pair">{_distances(story, chart)}{_norms(story, chart)}</div>',
+        f'<div class="figures pair">{_ranks(story, chart)}</div>' if story.ranks else "",
         f'<div class="figures">{_activations(story, chart)}</div>',
         f"<{level}>An episode</{level}>",
         _replay(story),
@@ -227,6 +228,15 @@ def _norms(story, chart):
         row_colours=story.colours, scale="norm", label="norms of adapters by agent and layer",
     )  # fmt: skip
     return _figure("What adapters add", text, chart(svg))
+
+
+def _ranks(story, chart):
+    text = "Rank that training left to every agent's adapter of each layer."
+    svg = panels.cells(
+        np.array(story.ranks, float), _short(story.agents), story.rank_layers,
+        row_colours=story.colours, scale="rank", label="ranks of adapters by agent and layer",
+    )  # fmt: skip
+    return _figure("Ranks of adapters", text, chart(svg))
 
 
 def _activations(story, chart):

@@ -50,7 +50,8 @@ class Story:
     phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
-    norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
+    norms [agent, layer] of adapters, None without; ranks [agent, layer] where training decided
+    them, None elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]};
     observations: how many joint observations policies were compared on. replay: a page of its
     own, None where the environment has no pictures.
     """
@@ -71,6 +72,8 @@ class Story:
     snd: float | None
     layers: list[str]
     norms: list[list[float]] | None
+    ranks: list[list[int]] | None
+    rank_layers: list[str]
     activations: dict[str, list[list[float]]]
     replay: str | None
 
@@ -136,6 +139,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
         norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        **ranks_of(summary, config.seeds.index(policy)),
         activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
         replay=page,
     )
@@ -158,6 +162,14 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
         if sharing.sequence.adapting(scheme)
         else None,
     )
+
+
+def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`ranks` and `rank_layers` of the seed number `seed` of a run, out of its summary."""
+    if "ranks_per_seed" not in summary:
+        return {"ranks": None, "rank_layers": []}
+    ranks = weights.ordered(summary["ranks_per_seed"][seed])
+    return {"ranks": np.transpose(list(ranks.values())).tolist(), "rank_layers": list(ranks)}
 
 
 def metric(team: Team) -> str:

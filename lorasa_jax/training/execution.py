@@ -77,7 +77,9 @@ def execute(
                 if not run():
                     return None
                 counts = run.parameter_counts()
-                summary = reporting.summarise(config, run.seconds, counts, _engine(teams[-1].env))
+                summary = reporting.summarise(
+                    config, run.seconds, counts, _engine(teams[-1].env), run.ranks()
+                )
                 reporter.finished(summary)
             except OSError as error:
                 raise TrainingError(

@@ -139,12 +139,27 @@ class Run:
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters of one seed's finished run, by role and bank."""
-        state = self.progress.state
+        state, team = self.progress.state, self.teams[-1]
         return {
-            f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(tree))
-            for role, learner in (("actor", state.actor), ("critic", state.critic))
-            for bank, tree in learner.banks.items()
+            f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(learner.banks[bank]))
+            for role, learner, scheme in (
+                ("actor", state.actor, team.actor.scheme),
+                ("critic", state.critic, team.critic.scheme),
+            )
+            for bank in learner.banks
+            if not scheme.banks[bank].memory
         }
+
+    def ranks(self) -> list[dict[str, list[int]]]:
+        """Ranks {layer: [agent]} that training decided, of every seed; empty where it did not."""
+        scheme, banks = self.teams[-1].actor.scheme, self.progress.state.actor.banks
+        if scheme.ranks is None:
+            return []
+        found = jax.tree.map(np.asarray, jax.vmap(scheme.ranks)(banks))
+        return [
+            {layer: [int(rank) for rank in ranks[seed]] for layer, ranks in found.items()}
+            for seed in range(self.config.num_seeds)
+        ]
 
     def _restore(self):
         update = self.checkpoints.latest()

@@ -21,9 +21,11 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.sharing.scheme import When
 from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, with_numbers
 
 NEVER = np.iinfo(np.int32).max
+BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
 # What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
 
@@ -164,18 +166,20 @@ def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
 
 def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
     """The progress at update 0 of a run [no lane axis] from a key []."""
-    hp, update = hyperparameters(config, 0), update_of(config.algo)
-    state = start_from(key, team_, hp)
-    _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
+    state = start_from(key, team_, hyperparameters(config, 0))
     zero = jnp.zeros(())
-    watched = (*report, "actor parameters", "critic parameters")
-    return Progress(
-        state,
-        jnp.zeros((), jnp.int32),
-        {name: zero for name in (*report, "updates")},
-        Episodes(zero, zero, zero),
-        {name: jnp.full((), NEVER, jnp.int32) for name in watched},
-    )
+    sums, first_bad = watched(config, 0, team_, state)
+    return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
+
+
+def watched(config: Config, phase: int, team_: Team, state: TrainState):
+    """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
+    hp, update = hyperparameters(config, phase), update_of(config.algo)
+    when = When(jnp.ones((), jnp.int32), 1)
+    _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
+    sums = {name: jnp.zeros(()) for name in (*report, "updates")}
+    names = (*report, "actor parameters", "critic parameters")
+    return sums, {name: jnp.full((), NEVER, jnp.int32) for name in names}
 
 
 def switch(
@@ -192,13 +196,30 @@ def switch(
     """
 
     lanes = lanes_of([config]) if lanes is None else lanes
-    keeps = config.keeps_optimisers(phase)
 
     def one(progress, lane):
-        tuned_teams = tuned(config, teams[0], lane.numbers)
-        return progress._replace(state=adopted(tuned_teams, phase, progress.state, keeps=keeps))
+        return entered(config, tuned(config, teams[0], lane.numbers), phase, progress)
 
     return over_lanes(one, lanes)(progress, lanes)
+
+
+def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
+    """One run's progress [no lane axis] at the beginning of phase number `phase`."""
+    keeps = config.keeps_optimisers(phase)
+    progress = progress._replace(state=adopted(teams, phase, progress.state, keeps=keeps))
+    if not (_reports_more(teams[phase - 1]) or _reports_more(teams[phase])):
+        return progress
+    sums, first_bad = watched(config, phase, teams[phase], progress.state)
+    kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
+    return progress._replace(
+        sums=kept(sums, progress.sums), first_bad=kept(first_bad, progress.first_bad)
+    )
+
+
+def _reports_more(team_):
+    """Whether its schemes add measures of their own to what the algorithm reports."""
+    schemes = team_.actor.scheme, team_.critic.scheme
+    return any(scheme.penalty or scheme.after_update for scheme in schemes)
 
 
 def adopted(
@@ -243,18 +264,32 @@ def lr_scale(config: Config, updates: Any = None) -> Callable | None:
     return lambda update: 1.0 - jnp.asarray(update).astype(jnp.float32) / last
 
 
+def learned(state: TrainState, team_: Team, hp, update_, when: When):
+    """One update, and what the schemes do after it: state, report, and episodes that ended."""
+    state, report, episodes = update_(state, team_, hp)
+    key = jax.random.fold_in(state.key, BETWEEN)
+    actor, actor_measures = team.after_update(team_.actor, state.actor, report, when, key)
+    critic, critic_measures = team.after_update(team_.critic, state.critic, report, when, key)
+    report = report | team.named(actor_measures, critic_measures)
+    return state._replace(actor=actor, critic=critic), report, episodes
+
+
 def advance(
-    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None
-) -> Progress:
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None,
+    span: tuple[int, int] = (0, NEVER),
+) -> Progress:  # fmt: skip
     """Runs n updates of one seed; n is traced, so that every chunk length is one compilation.
 
-    scale(update []): what learning rates are multiplied by, if anything.
+    scale(update []): what learning rates are multiplied by, if anything. span: the updates after
+    which the phase begins and ends.
     """
+    first, last = span
 
     def body(_, progress):
         current_hp = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
-        state, report, episodes = update_(progress.state, team_, current_hp)
         update = progress.update + 1
+        when = When(jnp.maximum(update - first, 0), last - first)
+        state, report, episodes = learned(progress.state, team_, current_hp, update_, when)
         watched = {
             **report,
             "actor parameters": _size(state.actor.banks),
@@ -299,9 +334,9 @@ def over_lanes(function: Callable, lanes: Lanes, in_axes: Any = 0) -> Callable:
     return single
 
 
-def finished(progress: Progress):
-    """The finished policy: the actor's banks, and its observation statistics, if any."""
-    return progress.state.actor.banks, progress.state.observed
+def finished(progress: Progress, team_: Team):
+    """The policy that is evaluated: the actor's banks, and observation statistics, if any."""
+    return team_.actor.scheme.served(progress.state.actor.banks), progress.state.observed
 
 
 def evaluated(config: Config, team_: Team, policy: Any, key: jax.Array, update: jax.Array):
@@ -318,7 +353,9 @@ def trained(config: Config, index: int, team_: Team, numbers, progress: Progress
     hp = hyperparameters(with_numbers(config, numbers), index)
     scale = lr_scale(config, numbers.get(UPDATES))
     hp = devices.share(hp, config.devices)
-    return advance(progress, n, team_, hp, update_of(config.algo), scale)
+    span = (0, *config.phase_ends)[index], config.phase_ends[index]
+    span = span if _reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
+    return advance(progress, n, team_, hp, update_of(config.algo), scale, span)
 
 
 def compile_phase(
@@ -340,7 +377,7 @@ def compile_phase(
         return trained(config, index, team, lane.numbers, progress, n)
 
     n = jnp.zeros((), jnp.int32)
-    policy = finished(progress)
+    policy = finished(progress, team_)
     compiled_run = over_lanes(run, lanes, (0, 0, None))
     if config.devices > 1:
         compiled_run = devices.compile_split(compiled_run, progress, lanes, n, config.devices)
@@ -354,5 +391,5 @@ def compile_phase(
         config.phase_names[index],
         config.phase_ends[index],
         lambda progress, n: compiled_run(progress, lanes, n),
-        lambda progress, update: compiled_play(put(finished(progress)), lanes, update),
+        lambda progress, update: compiled_play(put(finished(progress, team_)), lanes, update),
     )

@@ -21,7 +21,8 @@ class TrainedState(NamedTuple):
 
     state: the train state at the end; state.actor.banks are the parameters. updates [evaluation];
     results: greedy play, returns [evaluation, episode]. reports {name: [evaluation]}: means over
-    the updates since the evaluation before, not a number where there was none.
+    the updates since the evaluation before, not a number where there was none, or where the phase
+    does not report them.
     """
 
     state: TrainState
@@ -60,13 +61,11 @@ def make_train(config: Config) -> Callable[..., TrainedState]:
         rows = []
         for index, team in enumerate(tuned):
             if index:
-                keeps = config.keeps_optimisers(index)
-                state = phases.adopted(tuned, index, progress.state, keeps=keeps)
-                progress = progress._replace(state=state)
+                progress = phases.entered(config, tuned, index, progress)
 
             def chunk(progress, n, index=index, team=team):
                 progress = phases.trained(config, index, team, numbers, progress, n)
-                policy = phases.finished(progress)
+                policy = phases.finished(progress, team)
                 results = phases.evaluated(config, team, policy, key, progress.update)
                 sums = dict(progress.sums)
                 count = sums.pop("updates")
@@ -77,11 +76,18 @@ def make_train(config: Config) -> Callable[..., TrainedState]:
 
             progress, phase_rows = jax.lax.scan(chunk, progress, jnp.array(_chunks(config, index)))
             rows.append(phase_rows)
-        return TrainedState(
-            progress.state, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows)
-        )
+        names = sorted({name for *_, means in rows for name in means})
+        rows = [(updates, results, _filled(means, names)) for updates, results, means in rows]
+        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows)
+        return TrainedState(progress.state, *joined)
 
     return train
+
+
+def _filled(means, names):
+    """The means, not a number in phases that do not report them."""
+    like = next(iter(means.values()))
+    return {name: means.get(name, jnp.full_like(like, jnp.nan)) for name in names}
 
 
 def _chunks(config, index):

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -176,12 +176,16 @@ class Reporter:
 
 
 def summarise(
-    config: Config, seconds: dict[str, float], parameters: dict[str, int], engine: str | None = None
+    config: Config,
+    seconds: dict[str, float],
+    parameters: dict[str, int],
+    engine: str | None = None,
+    ranks: Sequence[dict[str, list[int]]] = (),
 ) -> dict:
     """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
 
     The best return is the largest mean over seeds of an evaluation. engine: the physics engine
-    that `auto` has become, where there is one.
+    that `auto` has become, where there is one. ranks: see loop.Run.ranks.
     """
     rows = read_metrics(Path(config.out))
     last = [row for row in rows if row["env_steps"] == config.total_steps]
@@ -210,6 +214,7 @@ def summarise(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters": parameters,
+        **({"ranks_per_seed": list(ranks)} if ranks else {}),
         **({} if engine is None else {"engine": engine}),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cpus": machine.cpus(),

@@ -47,7 +47,7 @@ class Checkpoint:
 
     def policy(self, seed: int) -> Policy:
         """The policy of one of the run's seeds."""
-        banks, statistics = self._of(seed, phases.finished(self.progress))
+        banks, statistics = self._of(seed, phases.finished(self.progress, self.team))
         return policy_of(
             self.config, self.team, self.phase, banks, seed=seed, step=self.env_steps,
             out=self.out, statistics=statistics, state=lambda: self.state(seed),
