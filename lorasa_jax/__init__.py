@@ -13,6 +13,9 @@ __version__ = "0.2.0"
 # The Python API, imported when it is first used, so that the package itself stays light.
 _LAZY = {
     "train": "lorasa_jax.training.api",
+    "configure": "lorasa_jax.training.api",
+    "make_train": "lorasa_jax.training.pure",
+    "numbers_of": "lorasa_jax.training.numbers",
     "load": "lorasa_jax.loading",
     "load_all": "lorasa_jax.loading",
 }

@@ -14,6 +14,7 @@ from lorasa_jax.learn import algorithms
 from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.policy.networks import Network
 from lorasa_jax.registry import NoKeys
+from lorasa_jax.sharing import sequence
 from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
 from lorasa_jax.values import whole_number
 
@@ -58,6 +59,17 @@ class RunKeys:
         None, "the step at which the second phase begins, or a list of steps for more; null: the "
         "preset's share of the run",
         check=_switch, accepts="a whole number, or a list",
+    )  # fmt: skip
+    phases: tuple[str, ...] | None = key(
+        None, "phases with their steps, such as [ps:2e6,ps_lora:1e6,ps:1e6,ps_lora]; the last runs "
+        "to total_steps; merge before one takes adapters into the networks; null: those of the "
+        "way of sharing",
+        check=sequence.texts, accepts="a list of phases", later=True,
+    )  # fmt: skip
+    phase_optimisers: str = key(
+        "fresh", "what a bank of the actor that trains in an earlier phase too finds again: fresh "
+        "optimisers, or its own as it left them (kept), except after a merge",
+        choices=("fresh", "kept"), later=True,
     )  # fmt: skip
     switch_when: str | None = key(
         None, "switch when this rule holds on evaluations, at switch_at at the latest",
@@ -162,12 +174,29 @@ class Config(RunKeys):
         return (*(switch // self.batch for switch in self.switches), self.num_updates)
 
     @property
+    def sequence(self) -> tuple[sequence.Entry, ...] | None:
+        """The phases of `phases`, where such a list is given."""
+        if self.phases is None:
+            return None
+        return sequence.entries(self.phases, sharing.REGISTRY.row(self.sharing["name"]))
+
+    @property
     def phase_names(self) -> tuple[str, ...]:
-        return tuple(phase.name for phase in sharing.REGISTRY.row(self.sharing["name"]).phases)
+        row = sharing.REGISTRY.row(self.sharing["name"])
+        if self.sequence is not None:
+            return sequence.names(self.sequence, row)
+        return tuple(phase.name for phase in row.phases)
+
+    def keeps_optimisers(self, phase: int) -> bool:
+        """Whether the actor's banks find their optimisers' states again when a phase begins."""
+        if self.sequence is None or self.sequence[phase].merged:
+            return False
+        return self.phase_optimisers == "kept"
 
     def algo_of(self, phase: int) -> Hyperparameters:
-        """The algorithm's numbers in a phase; the first of several has some of its own."""
-        if self.pretrain is None or phase != 0:
+        """The algorithm's numbers in a phase; the first of several kinds has some of its own."""
+        kind = phase if self.sequence is None else self.sequence[phase].kind
+        if self.pretrain is None or kind != 0:
             return self.algo
         return self.algo.replace(**{name: getattr(self.pretrain, name) for name in PRETRAIN})
 

@@ -58,8 +58,8 @@ def share(hp, count: int):
     return hp.replace(num_envs=hp.num_envs // count, devices=count)
 
 
-def compile_split(function: Callable, progress, n: jax.Array, count: int) -> Callable:
-    """Compiles function(progress, n) -> progress for `count` devices; consumes its progress.
+def compile_split(function: Callable, progress, lanes, n: jax.Array, count: int) -> Callable:
+    """Compiles function(progress, lanes, n) -> progress for `count` devices; consumes its progress.
 
     Every leaf of `progress.state.runner` is [seed, env, ...] and split over environments; all
     else is the same on all devices.
@@ -71,9 +71,12 @@ def compile_split(function: Callable, progress, n: jax.Array, count: int) -> Cal
     places = jax.tree.map(lambda _, spec: NamedSharding(mesh, spec), progress, specs)
     everywhere = NamedSharding(mesh, P())
     split = jax.shard_map(
-        function, mesh=mesh, in_specs=(specs, P()), out_specs=specs, check_vma=False
+        function, mesh=mesh, in_specs=(specs, P(), P()), out_specs=specs, check_vma=False
     )
-    put = jax.device_put
     compiled = jax.jit(split, donate_argnums=0)
-    compiled = compiled.lower(put(progress, places), put(n, everywhere)).compile()
-    return lambda progress, n: compiled(put(progress, places), put(n, everywhere))
+
+    def placed(progress, *others):
+        return jax.device_put(progress, places), *(jax.device_put(x, everywhere) for x in others)
+
+    compiled = compiled.lower(*placed(progress, lanes, n)).compile()
+    return lambda *arguments: compiled(*placed(*arguments))

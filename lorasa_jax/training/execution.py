@@ -9,21 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.files import write_atomically
+from lorasa_jax.learn.team import Team
 from lorasa_jax.training import stored
 from lorasa_jax.training.stored import CONFIG
 from lorasa_jax.values import flat
 
 
-def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict | None:
+def execute(
+    config: Config,
+    evaluated: Callable[[], bool] | None = None,
+    *,
+    program=None,
+    stop=None,
+    console: Console | None = None,
+) -> dict | None:
     """Trains what `config` says, or continues it; returns the summary, None if interrupted.
 
     evaluated: called after every evaluation; where it returns True the run is stopped and saved.
+    program, stop: what runs that are trained side by side share, see loop.Run. console: where the
+    run says what it does, by default standard output.
 
     Raises:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
@@ -33,20 +44,25 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
     from lorasa_jax.training import clusters, phases, plan, runs
 
     devices.prepare(config.devices)
-    teams = None
+    console = Console(highlight=False) if console is None else console
+    teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
-    else:
-        teams = phases.build_teams(config)
-        plan.check(config, teams)
+    elif teams is None:
+        teams = checked_teams(config)
     start = None
     if config.init_from is not None:
         start = runs.pretrained(config)
     out = Path(config.out)
     prolonged = begun(out, config)
     if prolonged is not None:
+        if program is not None and prolonged != config:
+            raise ConfigError(
+                f"out={out} would be prolonged with its switch at {prolonged.switch_at}; give "
+                "that as switch_at to a batch that is trained as one program."
+            )
         config = prolonged
-        summary = _finished(out, config)
+        summary = _finished(out, config, console)
         if summary is not None:
             return summary
     _claim(out, config)
@@ -55,13 +71,18 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
         groups = None
         if teams is None:
             inherited = None if config.sharing["clusters"] is not None else start and start.clusters
-            groups = clusters.settle(out, config, inherited, print)
+            groups = clusters.settle(out, config, inherited, lambda text: _say(console, text))
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
-        return _train(config, teams, start, evaluated, groups)
+        shared = {"program": program, "stop": stop, "clusters": groups}
+        return _train(config, teams, start, evaluated, console, shared)
 
 
-def _finished(out: Path, config: Config) -> dict | None:
+def _say(console, text):
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _finished(out: Path, config: Config, console: Console) -> dict | None:
     """The summary of a run that has reached its end already; nothing is written."""
     from lorasa_jax.training import digests, reporting
 
@@ -70,34 +91,35 @@ def _finished(out: Path, config: Config) -> dict | None:
     except ConfigError:
         if not (out / stored.SUMMARY).is_file():
             raise
-        print(f"warning: {out / stored.SUMMARY} is damaged and is written anew")
+        _say(console, f"warning: {out / stored.SUMMARY} is damaged and is written anew")
         return None
     if summary is None or summary["env_steps"] != config.total_steps:
         return None
-    print(f"{out} is already finished")
-    reporting.print_summary(reporting.Console(highlight=False), summary)
+    _say(console, f"{out} is already finished")
+    reporting.print_summary(console, summary)
     digest = digests.of_text(stored.metrics_text(stored.metrics(out).rows))
     if summary.get("metrics_sha256", digest) != digest:
-        print(f"warning: {out / stored.METRICS} has lost or changed lines since the run ended")
+        changed = f"warning: {out / stored.METRICS} has lost or changed lines since the run ended"
+        _say(console, changed)
     return summary
 
 
-def _train(config, teams, start, evaluated, groups) -> dict | None:
+def _train(config, teams, start, evaluated, console, shared) -> dict | None:
     from lorasa_jax.training import loop as train
     from lorasa_jax.training import reporting
 
     out = Path(config.out)
     try:
         loggers = _LOGGERS[config.logger["name"]](config)
-        with reporting.Reporter(config, loggers) as reporter:
+        with reporting.Reporter(config, loggers, console) as reporter:
             reporter.started()
-            made = train.Run(config, teams, reporter, start, evaluated, groups)
+            made = train.Run(config, teams, reporter, start, evaluated, **shared)
             with contextlib.closing(made) as run:
                 if not run():
                     return None
-                counts = run.parameter_counts()
+                counts, ranks = run.parameter_counts(), run.ranks()
             engine = _engine(teams[-1].env)
-            summary = reporting.summarise(config, run.seconds, counts, engine, run.returns)
+            summary = reporting.summarise(config, run.seconds, counts, engine, ranks, run.returns)
             reporter.finished(summary)
     except OSError as error:
         raise TrainingError(
@@ -105,6 +127,15 @@ def _train(config, teams, start, evaluated, groups) -> dict | None:
             "kept: mend that and run the same command again."
         ) from error
     return summary
+
+
+def checked_teams(config: Config) -> tuple[Team, ...]:
+    """The team of every phase of a run that need not find clusters, its plan checked."""
+    from lorasa_jax.training import phases, plan
+
+    teams = phases.build_teams(config)
+    plan.check(config, teams)
+    return teams
 
 
 def _engine(env):
@@ -255,7 +286,7 @@ def _prolonged(out, config, saved):
     Raises:
       ConfigError: the steps that were trained depend on how many there are in all.
     """
-    from lorasa_jax.training import phases
+    from lorasa_jax.training import clusters, phases
 
     before = saved["total_steps"]
     if config.total_steps <= before:
@@ -265,6 +296,13 @@ def _prolonged(out, config, saved):
             f"total_steps={config.total_steps} cannot prolong the run in {out}, which ends at "
             f"{before}: algo.lr_decay={config.algo.lr_decay} made its learning rates depend on "
             "that; choose another folder."
+        )
+    last = None if clusters.needed(config) else phases.build_teams(config)[-1]
+    if last is not None and phases.reports_more(last):
+        raise ConfigError(
+            f"total_steps={config.total_steps} cannot prolong the run in {out}, which ends at "
+            f"{before}: what sharing={config.sharing['name']} did in its last phase may depend "
+            "on that; choose another folder."
         )
     given = any(override.lstrip("+").startswith("switch_at=") for override in config.overrides)
     if given or config.switch_at is None or saved.get("switch_at") is None:

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from rich.table import Table
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import replacing, write_atomically
+from lorasa_jax.sharing import Bank
 from lorasa_jax.training import digests, stored, warning_signs
 from lorasa_jax.training.stored import METRICS, SUMMARY
-from lorasa_jax.values import whole_number
+from lorasa_jax.values import listed, whole_number
 
 
 def read_metrics(out: str | Path) -> list[dict]:
@@ -33,10 +34,10 @@ def read_metrics(out: str | Path) -> list[dict]:
 class Reporter:
     """Receives a run's events and reports them to terminal, files and further loggers."""
 
-    def __init__(self, config: Config, loggers=()):
+    def __init__(self, config: Config, loggers=(), console: Console | None = None):
         self.config, self.loggers = config, tuple(loggers)
         self.out = Path(config.out)
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False) if console is None else console
         self.bar = Progress(
             TextColumn("{task.fields[phase]:>8}"),
             BarColumn(bar_width=24),
@@ -114,8 +115,12 @@ class Reporter:
             self.say(f"continuing from step {env_steps:,}")
             self.bar.update(self.task, completed=env_steps // self.config.batch)
 
-    def switched(self, env_steps: int) -> None:
-        self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
+    def switched(self, env_steps: int, phase: str, banks: Mapping[str, Bank]) -> None:
+        """A phase begins, whose actor has these banks of parameters."""
+        trained = listed(name for name, bank in banks.items() if bank.trained)
+        frozen = listed(name for name, bank in banks.items() if not bank.trained)
+        rest = f", {frozen} frozen" if frozen else ""
+        self.say(f"step {env_steps:,}: {phase} begins, trains {trained}{rest}")
 
     def advanced(
         self,
@@ -191,13 +196,15 @@ def summarise(
     seconds: dict[str, float],
     parameters: dict[str, int],
     engine: str | None = None,
+    ranks: Sequence[dict[str, list[int]]] = (),
     returns: list[tuple[int, float]] | None = None,
 ) -> dict:
     """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
 
     The best return is the largest mean over seeds of an evaluation; a mean without any finite
     return is None. engine: the physics engine that `auto` has become, where there is one.
-    returns: (update, mean) of all evaluations, by default those in metrics.jsonl.
+    ranks: see loop.Run.ranks. returns: (update, mean) of all evaluations, by default those in
+    metrics.jsonl.
     """
     rows = read_metrics(config.out)
     last = [row for row in rows if row["env_steps"] == config.total_steps]
@@ -221,6 +228,7 @@ def summarise(
         "seeds": list(config.seeds),
         "env_steps": config.total_steps,
         "switched_at": switched_at(rows, config),
+        "phases": {name: step for step, name in phase_starts(rows, config)},
         "eval_return": finite_mean(finals),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
@@ -230,6 +238,7 @@ def summarise(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters": parameters,
+        **({"ranks_per_seed": list(ranks)} if ranks else {}),
         **({} if engine is None else {"engine": engine}),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cpus": machine.cpus(),
@@ -264,12 +273,24 @@ def returns_by_step(rows: list[dict]) -> dict[int, list[float | None]]:
     return returns
 
 
+def phase_starts(rows: list[dict], config: Config) -> list[tuple[int, str]]:
+    """(step, name) of every phase after the first: as configured, or as a rule decided.
+
+    A phase that the rows do not reach begins where it is configured to at the latest.
+    """
+    ends: dict[str, int] = {}
+    for row in rows:
+        ends[row["phase"]] = max(row["env_steps"], ends.get(row["phase"], 0))
+    names = config.phase_names
+    return [
+        (ends.get(before, latest), name)
+        for before, name, latest in zip(names, names[1:], config.switches, strict=False)
+    ]
+
+
 def switched_at(rows: list[dict], config: Config) -> int | None:
-    """The step of the switch: as configured, or as a rule decided; None with one phase."""
-    if config.switch_at is None:
-        return None
-    before = [row["env_steps"] for row in rows if row["phase"] == config.phase_names[0]]
-    return max(before, default=config.switches[0])
+    """The step at which the second phase begins; None with one phase."""
+    return next((step for step, _ in phase_starts(rows, config)), None)
 
 
 def print_summary(console: Console, summary: dict) -> None:
@@ -298,7 +319,7 @@ def print_summary(console: Console, summary: dict) -> None:
 
 
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
-    """Greedy and sampled return over environment steps, per seed, the switch marked."""
+    """Greedy and sampled return over environment steps, per seed; where phases begin is marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -311,11 +332,10 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
         greedy = [_or_nan(row["eval_return"]) for row in seed_rows]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
-    switch = switched_at(rows, config)
-    if switch is not None:
-        axes.axvline(switch, color="0.4", ls="--", lw=1)
+    for step, phase in phase_starts(rows, config):
+        axes.axvline(step, color="0.4", ls="--", lw=1)
         axes.annotate(
-            " adapters", (switch, 1.0), xycoords=("data", "axes fraction"),
+            f" {phase}", (step, 1.0), xycoords=("data", "axes fraction"),
             va="top", color="0.4", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("environment steps")

@@ -31,12 +31,12 @@ def compiled_once():
             check(config, teams)
             planned.add(key)
 
-    def once(config, index, team, progress):
+    def once(config, index, team, progress, lanes=None):
         key = str(config.decisive()), index
         if config.sharing["name"] == "seps":  # whose groups are no keys
-            return compile_phase(config, index, team, progress)
+            return compile_phase(config, index, team, progress, lanes)
         if key not in made:
-            made[key] = compile_phase(config, index, team, progress)
+            made[key] = compile_phase(config, index, team, progress, lanes)
         return made[key]
 
     patch.setattr(phases, "compile_phase", once)

@@ -48,6 +48,7 @@ def test_a_path_that_cannot_work_is_refused_before_anything_is_trained(tmp_path,
         train(tmp_path / os.fsdecode(b"\xff"))
 
 
+@pytest.mark.full
 def test_the_first_checkpoint_of_a_process_is_read_back(tmp_path, monkeypatch):
     write = checkpoint.digests.write
 

@@ -77,7 +77,7 @@ def test_a_rule_skips_what_is_not_finite(spoiled, tmp_path, capsys):
     spoiled(math.nan, (0, 1), (1, 2))
     two = ["sharing=ps_lora", "switch_when=plateau", "switch_patience=2", "switch_margin=1e9"]
     execution.execute(settings(tmp_path / "run", *two))
-    assert "step 32: backbone frozen" in capsys.readouterr().out
+    assert "step 32: finetune begins" in capsys.readouterr().out
 
 
 @pytest.mark.full

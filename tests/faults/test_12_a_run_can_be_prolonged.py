@@ -31,6 +31,7 @@ def test_it_ends_as_a_run_of_that_length(phases, ended, tmp_path, capsys):
     assert "already finished" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_it_says_why_not(finished, copy, tmp_path):
     out = copy(finished)
     before = (out / "config.yaml").read_text()
