@@ -86,6 +86,15 @@ class RunKeys:
     updates_per_call: int = key(
         5, "updates a compiled call: how often the bar moves and signals are heard", least=1
     )
+    progress_every: float = key(
+        5.0, "seconds of silence after which a log gets a line of progress; 0: none", least=0,
+        later=True,
+    )  # fmt: skip
+    compile_cache: str | None = key(
+        "auto", "the folder of compiled programs, which later runs need not compile; auto: "
+        "lorasa_jax in the user's cache folder; null: none. JAX_COMPILATION_CACHE_DIR wins over it",
+        later=True,
+    )  # fmt: skip
     plugins: tuple[str, ...] = key(
         (), "modules that register your own environments, ways of sharing and algorithms",
         check=_modules, accepts="a list of modules",
@@ -210,7 +219,7 @@ def _values(section):
 # imported, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
-    "preset",
+    "preset", "progress_every", "compile_cache",
 )  # fmt: skip
 
 

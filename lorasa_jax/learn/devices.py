@@ -58,8 +58,10 @@ def share(hp, count: int):
     return hp.replace(num_envs=hp.num_envs // count, devices=count)
 
 
-def compile_split(function: Callable, progress, n: jax.Array, count: int) -> Callable:
+def compile_split(function: Callable, progress, n: Any, count: int) -> Callable:
     """Compiles function(progress, n) -> progress for `count` devices; consumes its progress.
+
+    n: numbers that all devices have.
 
     Every leaf of `progress.state.runner` is [seed, env, ...] and split over environments; all
     else is the same on all devices.

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from lorasa_jax import envs
+from lorasa_jax import compile_cache, envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
@@ -28,10 +28,14 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
+    from lorasa_jax.training import reporting
+
+    print(reporting.headline(config), flush=True)  # what follows takes seconds to import
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, plan, reporting, runs
+    from lorasa_jax.training import clusters, phases, plan, runs
     from lorasa_jax.training import loop as train
 
+    compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
     teams = None
     if clusters.needed(config):

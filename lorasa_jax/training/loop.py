@@ -101,7 +101,9 @@ class Run:
         """(phase, progress) of a fresh run."""
         config = self.config
         if self.start is None:
-            return 0, jax.jit(functools.partial(phases.begin, config, self.teams[0]))()
+            with self.reporter.compiling("the first state"):
+                begin = jax.jit(functools.partial(phases.begin, config, self.teams[0]))
+                return 0, begin(phases.seed_array(config))
         progress = self.start.progress
         if self.start.config.seeds != config.seeds:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
@@ -156,7 +158,7 @@ class Run:
 
     def _compile(self, index, progress):
         began = time.perf_counter()
-        with self.reporter.compiling():
+        with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
             phase = phases.compile_phase(self.config, index, self.teams[index], progress)
         self.seconds["compile"] += time.perf_counter() - began
         return phase

@@ -124,8 +124,12 @@ def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     )
 
 
-def begin(config: Config, team_: Team) -> Progress:
-    """The progress of all seeds at update 0 of the first phase."""
+def begin(config: Config, team_: Team, seeds: jax.Array | None = None) -> Progress:
+    """The progress of all seeds [seed] at update 0 of the first phase; null: the configuration's.
+
+    Where seeds are given, the compiled program is the same for all.
+    """
+    seeds = seed_array(config) if seeds is None else seeds
     hp = hyperparameters(config, 0)
 
     def one(seed):
@@ -143,7 +147,12 @@ def begin(config: Config, team_: Team) -> Progress:
         )
 
     # Seed after seed: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
-    return jax.lax.map(one, jnp.array(config.seeds, jnp.uint32))
+    return jax.lax.map(one, seeds)
+
+
+def seed_array(config: Config) -> jax.Array:
+    """The run's seeds [seed], an argument of compiled programs."""
+    return jnp.array(config.seeds, jnp.uint32)
 
 
 def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
@@ -179,14 +188,17 @@ def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
     return progress
 
 
-def lr_scale(config: Config) -> Callable | None:
+def lr_scale(config: Config, total: jax.Array | int | None = None) -> Callable | None:
     """What learning rates are multiplied by at an update [] of the run; None where they stay.
 
-    linear: one at the first update of the run, zero at its last, whatever phases it has.
+    linear: one at the first update of the run, zero at its last, whatever phases it has. total:
+    the run's updates [], the configuration's by default; as an argument of a compiled program it
+    leaves the program the same for runs of any length.
     """
     if config.algo.lr_decay == "none":
         return None
-    return lambda update: 1.0 - update / max(config.num_updates - 1, 1)
+    last = jnp.maximum(jnp.asarray(config.num_updates if total is None else total) - 1, 1)
+    return lambda update: 1.0 - update / last
 
 
 def advance(
@@ -254,25 +266,26 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
         team = team_._replace(env=showing(team_.env, statistics))
         return playing.play(key, team, weights, episodes=config.eval_episodes)
 
-    def run(progress, n):
-        device_hp = devices.share(hp, config.devices)
-        return advance(progress, n, team_, device_hp, update_of(config.algo), lr_scale(config))
+    def run(progress, counts):
+        device_hp, (n, total) = devices.share(hp, config.devices), counts
+        scale = lr_scale(config, total)
+        return advance(progress, n, team_, device_hp, update_of(config.algo), scale)
 
-    n = jnp.zeros((), jnp.int32)
-    seed_array = jnp.array(config.seeds, jnp.uint32)
+    n, total = jnp.zeros((), jnp.int32), jnp.int32(config.num_updates)
+    these = seed_array(config)
     policy = finished(progress)
     compiled_run = over_seeds(run, seeds, in_axes=(0, None))
     if config.devices > 1:
-        compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
+        compiled_run = devices.compile_split(compiled_run, progress, (n, total), config.devices)
         policy = jax.device_put(policy, jax.devices()[0])
     else:
-        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, n).compile()
+        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, (n, total)).compile()
     put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
     compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
-    compiled_play = compiled_play.lower((policy, seed_array), n).compile()
+    compiled_play = compiled_play.lower((policy, these), n).compile()
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
-        compiled_run,
-        lambda progress, update: compiled_play((put(finished(progress)), seed_array), update),
+        lambda progress, n: compiled_run(progress, (n, total)),
+        lambda progress, update: compiled_play((put(finished(progress)), these), update),
     )
