@@ -74,7 +74,7 @@ class RunKeys:
     seed: int = key(0, "the first seed", least=0)
     num_seeds: int = key(1, "seeds in one vmapped run: seed ... seed + num_seeds - 1", least=1)
     devices: int = key(
-        1, "CPU cores or GPUs over which environments are split", least=1, later=True
+        1, "CPU cores or GPUs over which seeds are split, then environments", least=1, later=True
     )
     eval_every: int = key(50, "updates between evaluations", least=1)
     eval_episodes: int = key(None, "greedy episodes of an evaluation", least=1, cell=True)

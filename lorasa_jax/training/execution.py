@@ -149,6 +149,9 @@ def begun(out: Path, config: Config) -> bool:
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
+    # A run goes on with as many devices as there are now, if not in the same bits.
+    if "devices" in differing:
+        differing.remove("devices")
     if differing:
         changes = ", ".join(f"{key} ({saved.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")

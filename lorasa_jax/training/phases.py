@@ -267,16 +267,19 @@ def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -
         return playing.play(key, team, weights, episodes=config.eval_episodes)
 
     def run(progress, counts):
-        device_hp, (n, total) = devices.share(hp, config.devices), counts
+        device_hp, (n, total) = devices.share(hp, config.devices, seeds), counts
         scale = lr_scale(config, total)
         return advance(progress, n, team_, device_hp, update_of(config.algo), scale)
 
     n, total = jnp.zeros((), jnp.int32), jnp.int32(config.num_updates)
     these = seed_array(config)
     policy = finished(progress)
-    compiled_run = over_seeds(run, seeds, in_axes=(0, None))
+    parts, _ = devices.split(config.devices, seeds)
+    compiled_run = over_seeds(run, seeds // parts, in_axes=(0, None))
     if config.devices > 1:
-        compiled_run = devices.compile_split(compiled_run, progress, (n, total), config.devices)
+        compiled_run = devices.compile_split(
+            compiled_run, progress, (n, total), config.devices, seeds
+        )
         policy = jax.device_put(policy, jax.devices()[0])
     else:
         compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, (n, total)).compile()

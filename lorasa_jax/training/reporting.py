@@ -17,6 +17,7 @@ from rich.table import Table
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import write_atomically
+from lorasa_jax.learn import devices
 from lorasa_jax.training import warning_signs
 from lorasa_jax.training.progress import Display, Meter
 from lorasa_jax.values import whole_number
@@ -73,6 +74,12 @@ class Reporter:
     def started(self) -> None:
         for note in self.config.notes:
             self.say(note)
+        if self.config.devices > 1:
+            seeds, parts = devices.split(self.config.devices, self.config.num_seeds)
+            self.say(
+                f"devices: {seeds * parts}, each with {self.config.num_seeds // seeds} seeds and "
+                f"{self.config.algo.num_envs // parts} of their environments"
+            )
         self.say(f"results in {self.config.out}")
 
     def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
