@@ -10,7 +10,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from lorasa_jax import envs
+from lorasa_jax import compile_cache, envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
@@ -39,10 +39,14 @@ def execute(
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
+    from lorasa_jax.training import reporting
+
+    print(reporting.headline(config), flush=True)  # what follows takes seconds to import
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, plan, reporting, runs
+    from lorasa_jax.training import clusters, phases, plan, runs
     from lorasa_jax.training import loop as train
 
+    compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
     console = Console(highlight=False) if console is None else console
     teams = None if program is None else program.teams
@@ -167,6 +171,9 @@ def begun(out: Path, config: Config) -> bool:
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
+    # A run goes on with as many devices as there are now, if not in the same bits.
+    if "devices" in differing:
+        differing.remove("devices")
     if differing:
         changes = ", ".join(f"{key} ({saved.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")

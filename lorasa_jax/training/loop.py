@@ -114,7 +114,8 @@ class Run:
         """(phase, progress) of a fresh run."""
         config = self.config
         if self.start is None:
-            return 0, self.program.begin()
+            with self.reporter.compiling("the first state"):
+                return 0, self.program.begin()
         progress = self.start.progress
         if self.start.config.seeds != config.seeds:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
@@ -185,7 +186,7 @@ class Run:
 
     def _compile(self, index, progress):
         began = time.perf_counter()
-        with self.reporter.compiling():
+        with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
             phase = self.program.compile(index, progress)
         self.seconds["compile"] += time.perf_counter() - began
         return phase
