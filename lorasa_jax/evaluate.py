@@ -293,6 +293,9 @@ def main(arguments: list[str] | None = None) -> None:
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
     try:
         options = parse(arguments)
+        from lorasa_jax import compile_cache
+
+        compile_cache.enable()
         results = evaluate(options)
         show(results)
         path = write(options, results)

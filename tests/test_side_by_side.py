@@ -12,8 +12,8 @@ import pytest
 import lorasa_jax
 from lorasa_jax import config as configuration
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import loop, multirun, phases, side_by_side
-from lorasa_jax.training.numbers import lanes_of, numbers_of, with_numbers
+from lorasa_jax.training import loop, multirun, side_by_side
+from lorasa_jax.training.numbers import numbers_of, with_numbers
 
 TINY = [
     "env=specialisation_2", "network.kind=ff", "network.hidden=8", "algo.num_envs=4",
@@ -72,30 +72,6 @@ def test_numbers_of_a_configuration_are_replaced_and_unknown_ones_refused():
     assert config.algo.clip == 0.3 and config.sharing["alpha"] == 2.0
     with pytest.raises(ConfigError, match="algo\\.clip"):
         with_numbers(config, {"algo.clib": 0.3})
-
-
-def test_other_numbers_seeds_and_steps_are_the_same_program():
-    def text(*overrides):
-        config = load("sharing=ps_lora", "algo.lr_decay=linear", *overrides)
-        teams, lanes = phases.build_teams(config), lanes_of([config])
-        progress = jax.eval_shape(lambda lanes: phases.begin(config, teams[0], lanes), lanes)
-        last = jax.eval_shape(lambda p, x: phases.switch(config, teams, 1, p, x), progress, lanes)
-
-        def run(progress, lane, n):
-            team = phases.tuned(config, teams[0], lane.numbers)[1]
-            return phases.trained(config, 1, team, lane.numbers, progress, n)
-
-        return jax.jit(phases.over_lanes(run, lanes, (0, 0, None))).lower(
-            last, lanes, jnp.int32(1)
-        ).as_text()  # fmt: skip
-
-    others = (
-        "algo.clip=0.11", "algo.actor_lr=3e-3", "algo.critic_lr=2e-3", "algo.entropy_coef=0.02",
-        "algo.gamma=0.9", "algo.gae_lambda=0.8", "algo.max_grad_norm=3", "sharing.alpha=3",
-        "seed=7", "total_steps=1600", "out=elsewhere", "pretrain.clip=0.3",
-    )  # fmt: skip
-    assert text() == text(*others)
-    assert text() != text("algo.epochs=2")
 
 
 def test_runs_that_differ_in_shapes_are_other_programs():

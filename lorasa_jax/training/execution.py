@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from lorasa_jax import envs
+from lorasa_jax import compile_cache, envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
@@ -40,11 +41,16 @@ def execute(
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
+    from lorasa_jax.training import reporting
+
+    console = Console(highlight=False) if console is None else console
+    _say(console, reporting.headline(config))  # what follows takes seconds to import
     from lorasa_jax.learn import devices
     from lorasa_jax.training import clusters, phases, plan, runs
+    from lorasa_jax.training import loop as train
 
+    compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
-    console = Console(highlight=False) if console is None else console
     teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
@@ -74,12 +80,11 @@ def execute(
             groups = clusters.settle(out, config, inherited, lambda text: _say(console, text))
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
-        shared = {"program": program, "stop": stop, "clusters": groups}
-        return _train(config, teams, start, evaluated, console, shared)
-
-
-def _say(console, text):
-    console.print(text, markup=False, soft_wrap=True)
+        begin = functools.partial(
+            train.Run, config, teams, start=start, evaluated=evaluated, clusters=groups,
+            program=program, stop=stop,
+        )  # fmt: skip
+        return _train(config, begin, console)
 
 
 def _finished(out: Path, config: Config, console: Console) -> dict | None:
@@ -99,13 +104,19 @@ def _finished(out: Path, config: Config, console: Console) -> dict | None:
     reporting.print_summary(console, summary)
     digest = digests.of_text(stored.metrics_text(stored.metrics(out).rows))
     if summary.get("metrics_sha256", digest) != digest:
-        changed = f"warning: {out / stored.METRICS} has lost or changed lines since the run ended"
-        _say(console, changed)
+        _say(
+            console,
+            f"warning: {out / stored.METRICS} has lost or changed lines since the run ended",
+        )
     return summary
 
 
-def _train(config, teams, start, evaluated, console, shared) -> dict | None:
-    from lorasa_jax.training import loop as train
+def _say(console, text):
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _train(config: Config, begin: Callable[..., Any], console: Console) -> dict | None:
+    """begin(reporter=...): the run, see loop.Run."""
     from lorasa_jax.training import reporting
 
     out = Path(config.out)
@@ -113,13 +124,13 @@ def _train(config, teams, start, evaluated, console, shared) -> dict | None:
         loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers, console) as reporter:
             reporter.started()
-            made = train.Run(config, teams, reporter, start, evaluated, **shared)
-            with contextlib.closing(made) as run:
+            with contextlib.closing(begin(reporter=reporter)) as run:
                 if not run():
                     return None
-                counts, ranks = run.parameter_counts(), run.ranks()
-            engine = _engine(teams[-1].env)
-            summary = reporting.summarise(config, run.seconds, counts, engine, ranks, run.returns)
+                counts = run.parameter_counts()
+            summary = reporting.summarise(
+                config, run.seconds, counts, _engine(run.teams[-1].env), run.ranks(), run.returns
+            )
             reporter.finished(summary)
     except OSError as error:
         raise TrainingError(
@@ -245,6 +256,9 @@ def begun(out: Path, config: Config) -> Config | None:
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
+    # A run goes on with as many devices as there are now, if not in the same bits.
+    if "devices" in differing:
+        differing.remove("devices")
     if differing:
         changes = ", ".join(f"{key} ({before.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")

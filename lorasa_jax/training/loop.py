@@ -55,16 +55,16 @@ class Run:
         reporter,
         start=None,
         evaluated=None,
+        clusters: tuple[int, ...] | None = None,
         program: Program | Member | None = None,
         stop: Stop | None = None,
-        clusters: tuple[int, ...] | None = None,
     ):
         """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any.
 
-        evaluated: called after an evaluation has been saved; True asks to stop. program: the
-        compiled code, where the run is one of several that share it. stop: what says when to
-        stop, where that is not for this run to find out. clusters: the groups that `teams` were
-        built with, where they have any.
+        evaluated: called after an evaluation has been saved; True asks to stop. clusters: the
+        groups that `teams` were built with, where they have any. program: the compiled code, where
+        the run is one of several that share it. stop: what says when to stop, where that is not
+        for this run to find out.
         """
         self.config, self.teams, self.reporter = config, teams, reporter
         self.start, self.evaluated, self.clusters = start, evaluated, clusters
@@ -123,7 +123,8 @@ class Run:
         """(phase, progress) of a fresh run."""
         config = self.config
         if self.start is None:
-            return 0, self.program.begin()
+            with self.reporter.compiling("the first state"):
+                return 0, self.program.begin()
         progress = self.start.progress
         if self.start.config.seeds != config.seeds:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
@@ -246,7 +247,7 @@ class Run:
 
     def _compile(self, index, progress):
         began = time.perf_counter()
-        with self.reporter.compiling():
+        with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
             phase = self.program.compile(index, progress)
         self.seconds["compile"] += time.perf_counter() - began
         return phase

@@ -36,11 +36,11 @@ from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution, side_by_side
+from lorasa_jax.training import execution, side_by_side, slurm
 from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
-# a job uses several cores by itself, and takes more than an hour.
+# a job uses several cores by itself, and takes more than an hour or goes on after its time.
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
     "submitit_local": "hydra-submitit-launcher",
@@ -49,8 +49,13 @@ PACKAGES = {
 OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
+    "submitit_slurm": [
+        "hydra.launcher._target_=lorasa_jax.training.slurm_launcher.Launcher",
+        "hydra.launcher.max_num_timeout=1000",
+    ],
 }
 
+SAVED = "stopped and saved"
 _stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
 
 
@@ -212,15 +217,19 @@ def job(outside, raw: DictConfig) -> Outcome:
     config = _with_folder(configuration.resolve(raw, task, batch=True), task)
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")
-    alone = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    alone, on_cluster = launcher == "basic", launcher == slurm.LAUNCHER
     lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
-    with lines:
+    with lines, slurm.saving() if on_cluster else contextlib.nullcontext([]) as told:
         try:
-            return _outcome(config)
+            outcome = _outcome(config)
         except Exception:  # a defect, whose traceback does not come back from another process
             if not alone:
                 traceback.print_exc()
             raise
+        if on_cluster and outcome == Outcome(config.out, 0, SAVED):
+            slurm.leave(told)
+        return outcome
 
 
 def _vmap(configs, overrides):
@@ -275,7 +284,7 @@ def _outcome(config, **shared):
         return Outcome(config.out, 1, str(error))
     if summary is None:
         _stopped.set()
-        return Outcome(config.out, 0, "stopped and saved")
+        return Outcome(config.out, 0, SAVED)
     from lorasa_jax.training.reporting import amount
 
     return Outcome(config.out, 0, f"final return {amount(summary['eval_return'], 1)}")

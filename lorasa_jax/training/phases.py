@@ -200,7 +200,7 @@ def switch(
     def one(progress, lane):
         return entered(config, tuned(config, teams[0], lane.numbers), phase, progress)
 
-    return over_lanes(one, lanes)(progress, lanes)
+    return over_lanes(one)(progress, lanes)
 
 
 def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
@@ -314,24 +314,23 @@ def _size(tree):
     return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def over_lanes(function: Callable, lanes: Lanes, in_axes: Any = 0) -> Callable:
+def over_lanes(function: Callable, in_axes: Any = 0) -> Callable:
     """`function` over a leading lane axis; a single lane runs the unbatched kernels.
 
     in_axes: as `jax.vmap` takes them, 0 or None for each argument.
     """
-    if lanes.seeds.shape[0] > 1:
-        return functools.wraps(function)(jax.vmap(function, in_axes=in_axes))
 
     @functools.wraps(function)
-    def single(*arguments):
+    def wrapped(*arguments):
         axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
-        first = [
-            x if axis is None else jax.tree.map(lambda leaf: leaf[0], x)
-            for x, axis in zip(arguments, axes, strict=True)
-        ]
+        given = list(zip(arguments, axes, strict=True))
+        lanes = {leaf.shape[0] for x, axis in given if axis == 0 for leaf in jax.tree.leaves(x)}
+        if lanes != {1}:
+            return jax.vmap(function, in_axes=axes)(*arguments)
+        first = [jax.tree.map(lambda x: x[0], x) if axis == 0 else x for x, axis in given]
         return jax.tree.map(lambda x: x[None], function(*first))
 
-    return single
+    return wrapped
 
 
 def finished(progress: Progress, team_: Team):
@@ -352,7 +351,7 @@ def trained(config: Config, index: int, team_: Team, numbers, progress: Progress
     """n updates of phase number `index` by a tuned team, with the numbers that it is tuned to."""
     hp = hyperparameters(with_numbers(config, numbers), index)
     scale = lr_scale(config, numbers.get(UPDATES))
-    hp = devices.share(hp, config.devices)
+    hp = devices.share(hp, config.devices, config.num_seeds)
     span = (0, *config.phase_ends)[index], config.phase_ends[index]
     span = span if reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
     return advance(progress, n, team_, hp, update_of(config.algo), scale, span)
@@ -378,14 +377,16 @@ def compile_phase(
 
     n = jnp.zeros((), jnp.int32)
     policy = finished(progress, team_)
-    compiled_run = over_lanes(run, lanes, (0, 0, None))
+    compiled_run = over_lanes(run, (0, 0, None))
     if config.devices > 1:
-        compiled_run = devices.compile_split(compiled_run, progress, lanes, n, config.devices)
+        compiled_run = devices.compile_split(
+            compiled_run, progress, lanes, n, config.devices, config.num_seeds
+        )
         policy = jax.device_put(policy, jax.devices()[0])
     else:
         compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
     put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
-    compiled_play = jax.jit(over_lanes(play, lanes, (0, 0, None)))
+    compiled_play = jax.jit(over_lanes(play, (0, 0, None)))
     compiled_play = compiled_play.lower(policy, lanes, n).compile()
     return Phase(
         config.phase_names[index],

@@ -9,19 +9,19 @@ import resource
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import replacing, write_atomically
+from lorasa_jax.learn import devices
 from lorasa_jax.sharing import Bank
 from lorasa_jax.training import digests, stored, warning_signs
+from lorasa_jax.training.progress import Display, Meter
 from lorasa_jax.training.stored import METRICS, SUMMARY
 from lorasa_jax.values import listed, whole_number
 
@@ -31,6 +31,18 @@ def read_metrics(out: str | Path) -> list[dict]:
     return stored.metrics(out).rows
 
 
+def headline(config: Config) -> str:
+    """What is trained, in one line."""
+    phases = " then ".join(
+        f"{name} to {end * config.batch:,}"
+        for name, end in zip(config.phase_names, config.phase_ends, strict=True)
+    )
+    return (
+        f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
+        f"seeds {config.seeds[0]}..{config.seeds[-1]} · {config.total_steps:,} steps: {phases}"
+    )
+
+
 class Reporter:
     """Receives a run's events and reports them to terminal, files and further loggers."""
 
@@ -38,54 +50,36 @@ class Reporter:
         self.config, self.loggers = config, tuple(loggers)
         self.out = Path(config.out)
         self.console = Console(highlight=False) if console is None else console
-        self.bar = Progress(
-            TextColumn("{task.fields[phase]:>8}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("return {task.fields[score]:>9}{task.fields[wins]}{task.fields[spread]}"),
-            TextColumn("{task.fields[speed]:>8} steps/s"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task(
-            "", total=config.num_updates, phase="start", score="-", wins="", spread="",
-            speed="-",
-        )  # fmt: skip
+        self.meter = Meter(config.num_updates, config.updates_per_call)
+        self.display = Display(self.console, self.meter, config.progress_every)
         self.signs = set(warning_signs.found(read_metrics(self.out)))
 
     def __enter__(self):
-        self.bar.start()
+        self.display.start()
         return self
 
     def __exit__(self, *_):
-        self.bar.stop()
+        self.display.stop()
         for logger in self.loggers:
             logger.close()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.display.say(text)
 
     def started(self) -> None:
-        config = self.config
-        phases = " then ".join(
-            f"{name} to {end * config.batch:,}"
-            for name, end in zip(config.phase_names, config.phase_ends, strict=True)
-        )
-        self.say(
-            f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
-            f"seeds {config.seeds[0]}..{config.seeds[-1]} · {config.total_steps:,} steps: {phases}"
-        )
-        for note in config.notes:
+        for note in self.config.notes:
             self.say(note)
-        self.say(f"results in {config.out}")
+        if self.config.devices > 1:
+            seeds, parts = devices.split(self.config.devices, self.config.num_seeds)
+            self.say(
+                f"devices: {seeds * parts}, each with {self.config.num_seeds // seeds} seeds and "
+                f"{self.config.algo.num_envs // parts} of their environments"
+            )
+        self.say(f"results in {self.config.out}")
 
-    @contextlib.contextmanager
-    def compiling(self):
-        self.bar.update(self.task, phase="compiling")
-        if not self.console.is_terminal:
-            self.say("compiling ...")
-        yield
+    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Shows that `what` is compiled, and for how long."""
+        return self.display.doing(f"compiling {what}")
 
     def rewind(self, env_steps: int, evaluated: tuple[int, ...] = (), digest: str | None = None):
         """Forgets metrics of steps that will be run again: those after `env_steps`.
@@ -113,7 +107,7 @@ class Reporter:
             )
         if env_steps >= 0:
             self.say(f"continuing from step {env_steps:,}")
-            self.bar.update(self.task, completed=env_steps // self.config.batch)
+            self.meter.done = env_steps // self.config.batch
 
     def switched(self, env_steps: int, phase: str, banks: Mapping[str, Bank]) -> None:
         """A phase begins, whose actor has these banks of parameters."""
@@ -135,15 +129,15 @@ class Reporter:
 
         spread: the mean standard deviation of the actions, where they are continuous.
         """
-        config = self.config
-        fields: dict[str, Any] = {"speed": f"{config.batch * config.num_seeds / seconds:,.0f}"}
+        config, fields = self.config, self.display.fields
+        self.meter.advanced(phase, update, seconds)
         if not math.isnan(mean_return):
-            fields["score"] = f"{mean_return:,.1f}"
+            fields["return"] = f"return {mean_return:9,.1f}"
         if wins is not None and not math.isnan(wins):
-            fields["wins"] = f"  won {wins:4.0%}"
+            fields["wins"] = f"won {wins:4.0%}"
         if spread is not None and not math.isnan(spread):
-            fields["spread"] = f"  std {spread:.2f}"
-        self.bar.update(self.task, completed=update, phase=phase, **fields)
+            fields["spread"] = f"std {spread:.2f}"
+        fields["speed"] = f"{config.batch * config.num_seeds / seconds:8,.0f} steps/s"
 
     def evaluated(self, rows: list[dict]) -> None:
         with (self.out / METRICS).open("a") as file:
@@ -172,7 +166,7 @@ class Reporter:
                 self.say(f"warning: {sentence}")
 
     def interrupted(self, signal: str, update: int) -> None:
-        self.bar.stop()
+        self.display.stop()
         saved = "stopped and saved" if update else "stopped"
         self.say(
             f"{signal}: {saved} at step {update * self.config.batch:,}; the same command continues."
@@ -180,8 +174,8 @@ class Reporter:
 
     def finished(self, summary: dict) -> None:
         """Writes summary.json and the learning curve, and prints both in short."""
-        self.bar.update(self.task, completed=self.config.num_updates)
-        self.bar.stop()
+        self.meter.done = self.config.num_updates
+        self.display.stop()
         with replacing(self.out / "curve.png") as part:
             draw_curve(read_metrics(self.out), self.config, part)
         curve = self.out / "curve.png"
@@ -202,8 +196,8 @@ def summarise(
     """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
 
     The best return is the largest mean over seeds of an evaluation; a mean without any finite
-    return is None. engine: the physics engine that `auto` has become, where there is one.
-    ranks: see loop.Run.ranks. returns: (update, mean) of all evaluations, by default those in
+    return is None. engine: the physics engine that `auto` has become, where there is one. ranks:
+    see loop.Run.ranks. returns: (update, mean) of all evaluations, by default those in
     metrics.jsonl.
     """
     rows = read_metrics(config.out)

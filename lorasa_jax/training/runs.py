@@ -27,7 +27,8 @@ from lorasa_jax.training.phases import Progress
 from lorasa_jax.values import flat, listed, whole_number
 
 TRIES, PAUSE = 5, 0.1  # of reading beside a training that writes, and the seconds between them
-_LENGTHS = ("total_steps", "switch_at")  # keys that a run's earlier checkpoints may have otherwise
+# Keys that a run's checkpoints may have otherwise than its configuration.
+_CHANGING = ("total_steps", "switch_at", "devices")
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,7 @@ def _check_same_run(out, config, trained):
         return
     saved, present = (flat(decisive_part(tree)) for tree in (trained, config.to_dict()))
     for key in sorted(saved.keys() | present.keys()):
-        if key not in _LENGTHS and saved.get(key) != present.get(key):
+        if key not in _CHANGING and saved.get(key) != present.get(key):
             raise ConfigError(
                 f"{Path(out) / stored.CONFIG} is damaged or was changed: it says "
                 f"{key}={present.get(key)}, and the checkpoint was trained with {saved.get(key)}; "

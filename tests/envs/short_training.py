@@ -6,7 +6,6 @@ import numpy as np
 
 from lorasa_jax import config as configuration
 from lorasa_jax.training import phases
-from lorasa_jax.training.numbers import lanes_of
 
 # Less optimised code, compiled in half the time.
 HURRY = {"xla_backend_optimization_level": 0}
@@ -27,9 +26,7 @@ def train(*overrides):
         return phases.advance(progress, n, team, hp)
 
     begin = jax.jit(lambda: phases.until(config, teams, phase), compiler_options=HURRY)
-    advance = jax.jit(
-        phases.over_lanes(run, lanes_of([config]), in_axes=(0, None)), compiler_options=HURRY
-    )
+    advance = jax.jit(phases.over_lanes(run, (0, None)), compiler_options=HURRY)
     first = begin()
     last = advance(first, jnp.int32(2))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.sums))
