@@ -6,8 +6,10 @@ and checked whenever the checkpoint is read.
 """
 
 import contextlib
+import errno
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -30,6 +32,7 @@ from lorasa_jax.training import digests
 # Orbax reports its every step as a warning or info through absl's logger.
 logging.getLogger("absl").setLevel(logging.ERROR)
 NOTHING = MappingProxyType({})
+ROOM = 2**20  # bytes of disk for what describes a checkpoint, beside its arrays
 _PLAIN = re.compile(r"[\w./ +=,@%-]*")  # paths that Orbax neither globs nor takes for an address
 
 
@@ -154,9 +157,11 @@ class Checkpoints:
         """
         if update == self.latest():
             return
-        saved = ocp.args.StandardSave(_to_numpy(state))
+        arrays = _to_numpy(state)
+        saved = ocp.args.StandardSave(arrays)
         beside = ocp.args.JsonSave({**meta, "digested": True})
         try:
+            _require_room(self.folder, arrays)
             self._manager.save(update, args=ocp.args.Composite(state=saved, meta=beside))
             self._manager.wait_until_finished()
             digests.write(self.folder / str(update), update)
@@ -314,6 +319,16 @@ def _with_none(like, stored) -> Any:
     parts = stored if isinstance(stored, dict) else stored._asdict()
     fields = like._asdict().items()
     return type(like)(*(None if x is None else _with_none(x, parts[key]) for key, x in fields))
+
+
+def _require_room(folder, arrays):
+    """Refuses to begin a write for which the disk has no room.
+
+    Where Orbax's own threads meet a full disk they print tracebacks, and go on after that.
+    """
+    needed = ROOM + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _read_through(folder: Path) -> None:

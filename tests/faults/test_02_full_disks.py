@@ -15,7 +15,7 @@ from tiny_runs import LONG, leaves, outcome, rows, train
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-SIZES = [8 * 2**i for i in range(9)]  # KiB
+SIZES = [8 * 2**i for i in range(11)]  # KiB
 WRITES = range(0, 60) if LONG else range(0, 60, 6)
 
 
