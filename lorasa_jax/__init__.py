@@ -2,7 +2,11 @@
 
 import importlib
 
-import jax
+from lorasa_jax import terminal
+
+terminal.begin()  # before imports that take long
+
+import jax  # noqa: E402
 
 # MuJoCo's C engine is called back from inside compiled code. With asynchronous dispatch a
 # callback can wait for an argument that its own thread would have to produce.

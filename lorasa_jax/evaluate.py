@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lorasa_jax import keys
+from lorasa_jax import keys, terminal
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
+from lorasa_jax.values import EXACT, LARGEST_SEED
 
 if TYPE_CHECKING:
     from lorasa_jax.envs.types import Pictured
@@ -25,13 +27,18 @@ class Options:
     """What is evaluated, and how."""
 
     out: str = keys.key("", "the folder of a run, or of a safetensors export")
-    step: int | None = keys.key(None, "environment steps of a checkpoint; null: the last", least=0)
+    step: int | None = keys.key(
+        None, "environment steps of a checkpoint; null: the last", least=0, most=EXACT
+    )
     episodes: int = keys.key(100, "episodes per policy", least=1)
-    seed: int = keys.key(0, "of the episodes", least=0)
+    seed: int = keys.key(0, "of the episodes", least=0, most=LARGEST_SEED)
     sampled: bool = keys.key(False, "draw actions instead of taking the best")
-    policy: int | None = keys.key(None, "one of the run's seeds; null: all", least=0)
+    policy: int | None = keys.key(
+        None, "one of the run's seeds; null: all", least=0, most=LARGEST_SEED
+    )
     render: bool = keys.key(False, "write a film and episode.html of the first policy")
     format: str = keys.key("mp4", "the film's format", choices=("mp4", "gif"))
+    plugins: tuple[str, ...] = keys.plugins()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -53,6 +60,9 @@ def policies(options: Options) -> tuple["Policy", ...]:
 
 def evaluate(options: Options) -> dict:
     """Plays `options.episodes` episodes with every chosen policy; returns their results."""
+    from lorasa_jax.config import plugins
+
+    plugins.load(list(options.plugins))
     chosen = policies(options)
     rows = results_of(chosen, options)
     pictures = (
@@ -193,16 +203,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Exit code 0, or 2 where something was refused."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
-    try:
+    with terminal.program("lorasa_jax.evaluate"):
         options = parse(arguments)
         results = evaluate(options)
-    except ConfigError as error:
-        print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
-        sys.exit(2)
-    show(results)
-    from lorasa_jax.files import write_atomically
-
-    write_atomically(Path(options.out) / "evaluation.json", json.dumps(results, indent=2) + "\n")
+        show(results)
+        text = json.dumps(results, indent=2) + "\n"
+        write_atomically(Path(options.out) / "evaluation.json", text)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ class Hyperparameters:
         None, "steps that gradients reach back through the recurrent state", least=1, cell=True
     )
     epochs: int = key(None, "passes over the trajectory per update", least=1, cell=True)
-    clip: float = key(None, "PPO's clip range: ratios count within 1 +- clip", above=0, cell=True)
+    clip: float = key(
+        None, "PPO's clip range: ratios count within 1 +- clip", above=0, below=1, cell=True
+    )
     actor_lr: float = key(None, "learning rate of the actors", above=0, cell=True)
     critic_lr: float = key(None, "learning rate of the critics", above=0, cell=True)
     entropy_coef: float = key(None, "weight of the entropy bonus", least=0, cell=True)

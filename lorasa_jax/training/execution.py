@@ -2,10 +2,11 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -13,10 +14,12 @@ from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.files import write_atomically
+from lorasa_jax.files import read_yaml, refuse_link, write_atomically
 from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
+# What a run opens in its folder, besides files that it replaces whole.
+WRITTEN = (".lock", "checkpoints", "metrics.jsonl", "curve.png", "wandb")
 
 
 def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict | None:
@@ -102,6 +105,8 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 def _claim(out: Path, config: Config) -> None:
     """Writes the configuration to a new directory, or compares it with the one there."""
     try:
+        for name in WRITTEN:
+            refuse_link(out / name)
         if not begun(out, config):
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
@@ -153,7 +158,12 @@ def begun(out: Path, config: Config) -> bool:
 
 def _saved_config(path: Path) -> dict[str, Any]:
     """A run's configuration as it stands in its file."""
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+    try:
+        return read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is damaged and cannot be read; choose another folder."
+        ) from error
 
 
 def _discrete(config: Config) -> bool:
@@ -164,7 +174,12 @@ def _discrete(config: Config) -> bool:
 @contextmanager
 def _locked(out: Path):
     """Holds the run directory; the lock falls with the process, however it ends."""
-    with (out / ".lock").open("w") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(out / ".lock", flags, 0o666)
+    except OSError as error:
+        raise ConfigError(f"out={out} cannot be locked ({error.strerror}).") from error
+    with open(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

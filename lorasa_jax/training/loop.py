@@ -23,13 +23,18 @@ from lorasa_jax.training.reporting import read_metrics, returns_by_step
 
 @dataclass
 class Stop:
-    """Set by SIGINT, SIGTERM or a callback; the run ends after the chunk that is under way."""
+    """Set by SIGINT, SIGTERM, SIGHUP or a callback; the run ends after the chunk under way.
+
+    compiling: nothing has happened since the last checkpoint, and compiled code cannot be asked to
+    stop: Ctrl-C ends the program as it does elsewhere.
+    """
 
     signal: str | None = None
+    compiling: bool = False
     _old: dict = field(default_factory=dict)
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._old[number] = signal.signal(number, self._handle)
         return self
 
@@ -38,6 +43,9 @@ class Stop:
             signal.signal(number, handler)
 
     def _handle(self, number, frame):
+        before = self._old[number]
+        if self.compiling and number == signal.SIGINT and callable(before):
+            before(number, frame)
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number).name
@@ -70,7 +78,7 @@ class Run:
             self.reporter.rewind(-1)
             index, progress = self._begin()
         with Stop() as stop:
-            phase = self._compile(index, progress)
+            phase = self._compile(index, progress, stop)
             if _update(progress) == self._first_update():
                 self._evaluate(phase, progress)
             while _update(progress) < config.num_updates and stop.signal is None:
@@ -78,7 +86,7 @@ class Run:
                 if _update(progress) == phase.end or (index < last and self._rule_holds(progress)):
                     index += 1
                     progress = self._switch(index, progress)
-                    phase = self._compile(index, progress)
+                    phase = self._compile(index, progress, stop)
                 progress = self._advance(phase, progress)
                 update = _update(progress)
                 evaluates = update % config.eval_every == 0 or update == phase.end
@@ -154,10 +162,12 @@ class Run:
         enter = functools.partial(phases.switch, self.config, self.teams, index)
         return jax.jit(enter)(progress)
 
-    def _compile(self, index, progress):
+    def _compile(self, index, progress, stop):
         began = time.perf_counter()
+        stop.compiling = True
         with self.reporter.compiling():
             phase = phases.compile_phase(self.config, index, self.teams[index], progress)
+        stop.compiling = False
         self.seconds["compile"] += time.perf_counter() - began
         return phase
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import jax
 import tensorstore
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
@@ -17,6 +16,7 @@ from lorasa_jax import sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import read_yaml
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Team
@@ -142,8 +142,8 @@ def configured(out: str | Path) -> Config:
     if not path.exists():
         raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
     try:
-        return configuration.resolve(cast(DictConfig, OmegaConf.load(path)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return configuration.resolve(cast(DictConfig, OmegaConf.create(read_yaml(path))))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be used: {error}") from error
