@@ -85,7 +85,9 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
 
     from lorasa_jax.learn import play
     from lorasa_jax.learn.finished import seeing
+    from lorasa_jax.training import memory
 
+    memory.check_episodes(chosen[0], options.episodes)
     team, (_, axes) = chosen[0].team, chosen[0].weights
 
     @jax.jit

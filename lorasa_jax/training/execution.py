@@ -32,13 +32,14 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
       TrainingError: if training had to stop.
     """
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, plan, reporting, runs
+    from lorasa_jax.training import clusters, memory, phases, plan, reporting, runs
     from lorasa_jax.training import loop as train
 
     devices.prepare(config.devices)
     teams = None
     if clusters.needed(config):
         clusters.check(config)
+        memory.check(config, _environment(config))
     else:
         teams = phases.build_teams(config)
         plan.check(config, teams)
@@ -166,9 +167,13 @@ def _saved_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _discrete(config: Config) -> bool:
+def _environment(config: Config):
     options = dict(config.env)
-    return isinstance(envs.make(options.pop("name"), **options).action_space, envs.Discrete)
+    return envs.make(options.pop("name"), **options)
+
+
+def _discrete(config: Config) -> bool:
+    return isinstance(_environment(config).action_space, envs.Discrete)
 
 
 @contextmanager

@@ -2,11 +2,15 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import wandb
 
 from lorasa_jax.config import Config
+from lorasa_jax.config.schema import LONGEST
+from lorasa_jax.errors import TrainingError
+from lorasa_jax.values import shown
 
 
 class WandbLogger:
@@ -17,15 +21,15 @@ class WandbLogger:
         mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
         name = Path(config.out).name
         place = hashlib.sha256(config.out.encode()).hexdigest()[:6]
-        group = config.logger["group"] or name
+        group = (config.logger["group"] or name)[:LONGEST]
         tags = [config.env["name"], config.algo.name, config.sharing["name"]]
         self.runs = {
-            seed: wandb.init(
+            seed: _begun(
                 project=config.logger["project"],
                 entity=config.logger["entity"],
                 group=group,
-                name=f"{name}-{seed}",
-                id=f"{name}-{place}-{seed}",
+                name=f"{name}-{seed}"[-LONGEST:],
+                id=f"{_plain(name)}-{place}-{seed}",
                 resume="allow",
                 tags=tags,
                 config={**config.to_dict(), "run_seed": seed},
@@ -39,16 +43,55 @@ class WandbLogger:
     def log(self, rows):
         for row in rows:
             values = {key: value for key, value in row.items() if value is not None}
-            self.runs[row["seed"]].log(values, step=row["env_steps"])
+            self._tell(row["seed"], lambda run, v=values, at=row["env_steps"]: run.log(v, step=at))
 
     def summarise(self, summary, curve):
-        for run in self.runs.values():
+        def tell(run):
             run.summary.update({"final_return": summary["eval_return"]})
             run.log({"curve": wandb.Image(str(curve))}, step=summary["env_steps"])
 
+        for seed in tuple(self.runs):
+            self._tell(seed, tell)
+
     def close(self):
-        for run in self.runs.values():
-            run.finish()
+        for seed in tuple(self.runs):
+            self._tell(seed, lambda run: run.finish())
+
+    def _tell(self, seed, tell):
+        """Tells a seed's run something; one that fails, as when it was deleted online, is left."""
+        if seed not in self.runs:
+            return
+        try:
+            tell(self.runs[seed])
+        except Exception as error:  # the library raises bare ones too
+            del self.runs[seed]
+            print(
+                f"warning: Weights & Biases takes nothing more of seed {seed} ({_reason(error)}); "
+                "training goes on, and metrics.jsonl has all of it"
+            )
+
+
+def _begun(**settings):
+    """A wandb run; where the service cannot be used it is kept offline, and that is said."""
+    try:
+        return wandb.init(**settings)
+    except Exception as error:  # the library raises bare ones too
+        if settings["mode"] in ("offline", "disabled"):
+            raise TrainingError(f"logger=wandb cannot begin ({_reason(error)}).") from error
+        print(
+            f"warning: Weights & Biases cannot be used ({_reason(error)}); this run is kept "
+            f"offline in {settings['dir']}/wandb, from where `wandb sync` uploads it"
+        )
+        return _begun(**{**settings, "mode": "offline"})
+
+
+def _plain(name):
+    """A name without what ids may not hold."""
+    return re.sub(r"[:;,#?/'\s]", "_", name)[:60]
+
+
+def _reason(error):
+    return shown(str(error), 200).rstrip(".") or type(error).__name__
 
 
 def _logged_in():
