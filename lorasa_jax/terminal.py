@@ -32,11 +32,15 @@ def begin() -> None:
 
 
 def _hear(program, stopped):
+    """Lets Ctrl-C leave with a sentence; returns the handler before, None outside the main thread.
+
+    An exception may be lost in a callback or an import, and waits while code compiles; to leave
+    loses nothing, as a killed program leaves its last checkpoint.
+    """
     if threading.current_thread() is not threading.main_thread():
         return None
 
     def leave(number, frame):
-        # An exception may be lost in a callback or an import; nothing is lost by leaving.
         for path in tuple(unfinished):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -44,7 +48,36 @@ def _hear(program, stopped):
             os.write(2, f"\n{program}: {stopped}\n".encode(errors="replace"))
         os._exit(130)
 
+    _watch()
     return signal.signal(signal.SIGINT, leave)
+
+
+def _watch():
+    """A thread that hears Ctrl-C while the main one is in compiled code, and leaves if that is due.
+
+    It is due where the handler is one of `_hear`, or says that it is `compiling`.
+    """
+    global _watching
+    if _watching:
+        return
+    _watching = True
+    hear, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+
+    def watch():
+        while number := os.read(hear, 1):
+            handler = signal.getsignal(signal.SIGINT)
+            before = handler
+            if getattr(getattr(handler, "__self__", None), "compiling", False):
+                before = handler.__self__.before(signal.SIGINT)  # pyright: ignore
+            if number[0] == signal.SIGINT and getattr(before, "__module__", "") == __name__:
+                before(signal.SIGINT, None)  # pyright: ignore
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_watching = False
 
 
 @contextlib.contextmanager

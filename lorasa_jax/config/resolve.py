@@ -84,6 +84,7 @@ def _tree(raw: DictConfig, resolve: bool) -> dict[str, Any]:
 
     Raises:
       ConfigError: an interpolation fails, or a section is missing or is none.
+      KeyError: a saved configuration, which is not resolved, lacks a section.
     """
     try:
         tree = OmegaConf.to_container(raw, resolve=resolve)
@@ -92,6 +93,8 @@ def _tree(raw: DictConfig, resolve: bool) -> dict[str, Any]:
         raise ConfigError(f"an interpolation cannot be resolved ({text}); mend it.") from error
     assert isinstance(tree, dict)
     for section in SECTIONS:
+        if not resolve and section not in tree:
+            raise KeyError(section)
         value = tree.get(section)
         if section == "pretrain" and value is None:
             continue

@@ -42,6 +42,10 @@ class Stop:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
+    def before(self, number):
+        """The handler of a signal that this one took the place of."""
+        return self._old[number]
+
     def _handle(self, number, frame):
         before = self._old[number]
         if self.compiling and number == signal.SIGINT and callable(before):
