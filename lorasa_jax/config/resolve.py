@@ -93,11 +93,11 @@ def _tree(raw: DictConfig, resolve: bool) -> dict[str, Any]:
         raise ConfigError(f"an interpolation cannot be resolved ({text}); mend it.") from error
     assert isinstance(tree, dict)
     for section in SECTIONS:
-        if not resolve and section not in tree:
-            raise KeyError(section)
         value = tree.get(section)
         if section == "pretrain" and value is None:
             continue
+        if not resolve and section not in tree:
+            raise KeyError(section)
         if not isinstance(value, dict):
             what = "is missing" if section not in tree else f"={shown(value)} is no section"
             raise ConfigError(
