@@ -80,6 +80,15 @@ def _watch():
 _watching = False
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that ask a run to save and stop; a hangup is none under nohup."""
+    asked = (signal.SIGINT, signal.SIGTERM)
+    hangup = getattr(signal, "SIGHUP", None)  # which not every system has
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return asked
+    return (*asked, hangup)
+
+
 @contextlib.contextmanager
 def program(name: str, stopped: str = "stopped.") -> Iterator[None]:
     """A program's whole body: errors that a user can cause leave in one sentence of stderr.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax import terminal
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
@@ -34,7 +35,7 @@ class Stop:
     _old: dict = field(default_factory=dict)
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in terminal.stop_signals():
             self._old[number] = signal.signal(number, self._handle)
         return self
 

@@ -29,7 +29,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs, sharing, terminal
 from lorasa_jax.config import plugins
 from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
@@ -50,7 +50,6 @@ OURS = {
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
 }
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
 
 
@@ -243,7 +242,7 @@ def _stopping(launcher):
             for child in multiprocessing.active_children():
                 child.terminate()
 
-    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+    handlers = {number: signal.signal(number, stop) for number in terminal.stop_signals()}
     try:
         yield
     finally:

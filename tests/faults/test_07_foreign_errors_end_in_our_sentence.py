@@ -156,10 +156,18 @@ def test_a_film_without_its_library_is_refused(kind, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_hangup_stops_as_termination_does():
-    with loop.Stop() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop.signal == "SIGHUP"
+def test_hangup_stops_as_termination_does_but_not_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with loop.Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal == "SIGHUP"
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with loop.Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_interrupt_while_compiling_is_not_kept_for_later():
