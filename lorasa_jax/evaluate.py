@@ -36,6 +36,10 @@ class Options:
     policy: int | None = keys.key(
         None, "one of the run's seeds; null: all", least=0, most=LARGEST_SEED
     )
+    rank: int | None = keys.key(
+        None, "serve adapters at this rank at most, of a run with sharing.rank_schedule; null: as "
+        "they were trained", least=1,
+    )  # fmt: skip
     render: bool = keys.key(False, "write a film and episode.html of the first policy")
     format: str = keys.key("mp4", "the film's format", choices=("mp4", "gif"))
     plugins: tuple[str, ...] = keys.plugins()
@@ -52,6 +56,8 @@ def policies(options: Options) -> tuple["Policy", ...]:
     from lorasa_jax.training.runs import chosen_seed
 
     loaded = load_all(options.out, options.step)
+    if options.rank is not None:
+        loaded = tuple(policy.at_rank(options.rank) for policy in loaded)
     if options.policy is None:
         return loaded
     seed = chosen_seed(options.out, loaded[0].seeds, options.policy, "policy")
@@ -74,6 +80,7 @@ def evaluate(options: Options) -> dict:
         "episodes": options.episodes,
         "actions": "sampled" if options.sampled else "greedy",
         "seed": options.seed,
+        **({} if options.rank is None else {"rank": options.rank}),
         "policies": rows,
         **pictures,
     }
@@ -207,6 +214,9 @@ def main(arguments: list[str] | None = None) -> None:
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
     with terminal.program("lorasa_jax.evaluate"):
         options = parse(arguments)
+        from lorasa_jax import compile_cache
+
+        compile_cache.enable()
         results = evaluate(options)
         show(results)
         text = json.dumps(results, indent=2) + "\n"

@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from lorasa_jax import config as configuration
 from lorasa_jax import terminal
 from lorasa_jax.config import flags, overrides, plugins
-from lorasa_jax.training import multirun
 from lorasa_jax.training.execution import execute
 
 STOPPED = "stopped at once; the same command continues from the last checkpoint."
@@ -25,6 +24,8 @@ def main() -> None:
 
             print(help_.text(), end="")
         elif asked.multirun:
+            from lorasa_jax.training import multirun
+
             sys.exit(multirun.batch(asked.overrides))
         elif asked.own:
             plugins.load(plugins.named(asked.overrides))

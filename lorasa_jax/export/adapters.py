@@ -21,6 +21,7 @@ USE = (
     "policy.py: policy = with_adapters(load(FOLDER/backbone), FOLDER), or for one agent "
     "weights = load_adapters(AGENT'S FOLDER, the backbone's weights)"
 )
+_FORMS = ("lora", "factored", "svd")  # all products A B
 _BIAS = {"none": "none", "lora": "lora_only", "all": "all"}
 
 
@@ -33,10 +34,10 @@ def write(folder: Path, policy: Policy) -> list[dict]:
     Raises:
       ConfigError: the run has no adapters, or not yet, or they are of another kind than lora.
     """
-    kind = policy.config.sharing.get("kind", "lora")
-    if kind != "lora":
+    spec = policy.config.lora_spec()
+    if spec is not None and spec.kind not in _FORMS:
         raise ConfigError(
-            f"format=adapters holds adapters of sharing.kind=lora, and this run has {kind}; "
+            f"format=adapters holds adapters of sharing.kind=lora, and this run has {spec.kind}; "
             "choose format=safetensors, which holds the merged weights."
         )
     if "adapters" not in policy.team.actor.scheme.banks:
@@ -49,6 +50,12 @@ def write(folder: Path, policy: Policy) -> list[dict]:
             f"step={policy.step} lies in the pretraining of {policy.out}, which has no adapters "
             "yet; give a later step, or another format."
         )
+    if len(policy.config.switches) > 1:
+        raise ConfigError(
+            "format=adapters holds adapters for networks that a checkpoint holds by themselves, "
+            f"and {policy.out} has trained or merged them since; choose format=safetensors, which "
+            "has the merged weights."
+        )
     assert policy.banks is not None  # a run's policy has them
     copy_reader(folder)
     agents = []
@@ -56,6 +63,7 @@ def write(folder: Path, policy: Policy) -> list[dict]:
         (folder / stem).mkdir()
         entry = policy.team.actor.scheme.banks["adapters"].index[i]
         adapter = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], entry))
+        adapter = {layer: factors(parts) for layer, parts in adapter.items()}
         stored = store(folder / stem, ADAPTER_MODEL, tensors(adapter))
         config = configuration(policy, i, adapter, stored["sha256"])
         (folder / stem / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -82,6 +90,14 @@ def _net(policy, agent):
     assert policy.banks is not None  # a run's policy has them
     index = policy.team.actor.scheme.banks["net"].index[agent]
     return {**entry_of(policy.banks["net"], index), **normaliser(policy)}
+
+
+def factors(parts: dict) -> dict:
+    """A layer's parts with A = P diag(l) and B = Q where it has P, l and Q."""
+    if "singular" not in parts:
+        return parts
+    rest = {name: x for name, x in parts.items() if name not in ("left", "singular", "right")}
+    return {**rest, "a": parts["left"] * parts["singular"], "b": parts["right"]}
 
 
 def tensors(adapter: dict) -> dict[str, np.ndarray]:
@@ -112,7 +128,7 @@ def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dic
     spec = policy.config.lora_spec()
     full = {layer: min(parts["full"].shape) for layer, parts in adapter.items() if "full" in parts}
     ranks = {
-        layer: full.get(layer) or spec.rank_of(layer_of(layer))
+        layer: full.get(layer) or parts["a"].shape[-1]
         for layer, parts in adapter.items()
         if layer in full or "a" in parts
     }
@@ -120,7 +136,7 @@ def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dic
     alphas = {
         layer: (rank**0.5 if spec.rslora else float(rank))
         if layer in full
-        else round(spec.scaling(layer_of(layer)) * spec.divisor(layer_of(layer)), 9)
+        else round(spec.scaling(layer_of(layer)) * (rank**0.5 if spec.rslora else rank), 9)
         for layer, rank in ranks.items()
     }
     alpha = float(spec.rank if spec.alpha is None else spec.alpha)
@@ -158,6 +174,6 @@ def backbone_run(policy: Policy) -> str:
     pretraining = [
         row["env_steps"]
         for row in reporting.read_metrics(Path(policy.out))
-        if row["phase"] == "pretrain"
+        if row["phase"] == policy.config.phase_names[0]
     ]
-    return f"{policy.out}@{max(pretraining, default=policy.config.switch_at)}"
+    return f"{policy.out}@{max(pretraining, default=policy.config.switches[0])}"

@@ -20,7 +20,7 @@ TITLES = {
 _MEASURES = (
     "Final return", "per seed", "Win rate", "wins per seed", "Best return", "Spread of actions",
     "Neural diversity",
-    "Switched at step", "Actor parameters", "Actor adapters", "Critic parameters",
+    "Phases", "Actor parameters", "Actor adapters", "Critic parameters",
     "Critic adapters", "Speed",
 )  # fmt: skip
 _DISTANCES = {
@@ -106,8 +106,8 @@ def measures(story: Story) -> dict[str, str]:
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
         cells["Neural diversity"] = f"{story.snd:.3g}"
-    if story.switched_at is not None:
-        cells["Switched at step"] = f"{story.switched_at:,}"
+    if story.phases:
+        cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
     if "steps_per_second" in summary:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
@@ -142,7 +142,7 @@ def learning(stories: list[Story], chart) -> str:
     for env in environments:
         pairs = zip(stories, colours, strict=True)
         env_stories = [(s, c) for s, c in pairs if s.summary["env"] == env]
-        runs = [{**story.curves, "switched_at": story.switched_at} for story, _ in env_stories]
+        runs = [{**story.curves, "phases": story.phases} for story, _ in env_stories]
         scores = [score for score in TITLES if all(score in run for run in runs)]
         wide = panels.WIDE if len(scores) == 1 else panels.HALF
         env_colours = [colour for _, colour in env_stories]
@@ -183,6 +183,7 @@ def one(story: Story, chart, level: str) -> str:
         f'<p class="quiet">The policies at step {story.step:,}{seed_note}, each{ids} on the same '
         f"{story.observations:,} joint observations, met while they played together.</p>",
         f'<div class="figures pair">{_distances(story, chart)}{_norms(story, chart)}</div>',
+        f'<div class="figures pair">{_ranks(story, chart)}</div>' if story.ranks else "",
         f'<div class="figures">{_activations(story, chart)}</div>',
         f"<{level}>An episode</{level}>",
         _replay(story),
@@ -227,6 +228,15 @@ def _norms(story, chart):
         row_colours=story.colours, scale="norm", label="norms of adapters by agent and layer",
     )  # fmt: skip
     return _figure("What adapters add", text, chart(svg))
+
+
+def _ranks(story, chart):
+    text = "Rank that training left to every agent's adapter of each layer."
+    svg = panels.cells(
+        np.array(story.ranks, float), _short(story.agents), story.rank_layers,
+        row_colours=story.colours, scale="rank", label="ranks of adapters by agent and layer",
+    )  # fmt: skip
+    return _figure("Ranks of adapters", text, chart(svg))
 
 
 def _activations(story, chart):

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate
+from lorasa_jax import evaluate, sharing
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
@@ -46,10 +46,12 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
+    curves: see `learning`; phases: (step, name) of every
+    phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
-    norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
+    norms [agent, layer] of adapters, None without; ranks [agent, layer] where training decided
+    them, None elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]};
     observations: how many joint observations policies were compared on. replay: a page of its
     own, None where the environment has no pictures.
     """
@@ -59,7 +61,7 @@ class Story:
     summary: dict[str, Any]
     config: dict[str, Any]
     curves: dict[str, Any]
-    switched_at: int | None
+    phases: list[tuple[int, str]]
     policy: int
     step: int
     agents: list[str]
@@ -70,6 +72,8 @@ class Story:
     snd: float | None
     layers: list[str]
     norms: list[list[float]] | None
+    ranks: list[list[int]] | None
+    rank_layers: list[str]
     activations: dict[str, list[list[float]]]
     replay: str | None
 
@@ -124,7 +128,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         summary=summary,
         config=config.to_dict(),
         curves=learning(rows, config.seeds),
-        switched_at=reporting.switched_at(rows, config),
+        phases=reporting.phase_starts(rows, config),
         policy=policy,
         step=loaded.step,
         agents=agents,
@@ -135,6 +139,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
         norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        **ranks_of(summary, config.seeds.index(policy)),
         activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
         replay=page,
     )
@@ -154,9 +159,17 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
         diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
         activations.activation_maps(team, acting, observations, own_ids=own_ids),
         weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
-        if scheme.adapts
+        if sharing.sequence.adapting(scheme)
         else None,
     )
+
+
+def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`ranks` and `rank_layers` of the seed number `seed` of a run, out of its summary."""
+    if "ranks_per_seed" not in summary:
+        return {"ranks": None, "rank_layers": []}
+    ranks = weights.ordered(summary["ranks_per_seed"][seed])
+    return {"ranks": np.transpose(list(ranks.values())).tolist(), "rank_layers": list(ranks)}
 
 
 def metric(team: Team) -> str:
