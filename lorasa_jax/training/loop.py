@@ -199,7 +199,7 @@ class Run:
 
     def _compile(self, index, progress, stop):
         began = time.perf_counter()
-        stop.compiling = True
+        stop.compiling = self.stop is None  # of several runs, others may be training
         with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
             phase = self.program.compile(index, progress)
         stop.compiling = False
