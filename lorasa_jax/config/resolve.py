@@ -68,7 +68,7 @@ def _composed(words: list[str], files: Files) -> DictConfig:
             return compose(files.name or overrides.PRIMARY, overrides=words)
     except HydraException as error:
         raise ConfigError(overrides.sentence(error, words)) from error
-    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
         text = shown(str(error), 200).rstrip(".")
         raise ConfigError(f"the configuration cannot be read ({text}); mend it.") from error
 

@@ -19,6 +19,9 @@ from lorasa_jax.training import execution, runs
 
 pytestmark = pytest.mark.faults
 
+TINY = [
+    "env=specialisation_2", "algo.num_envs=32", "algo.rollout_length=20", "total_steps=128000",
+]  # fmt: skip
 EVIL = "import pathlib; pathlib.Path('ACTED').write_text('x')\n"
 
 
@@ -31,7 +34,7 @@ def theirs(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", "swordfish")
-    tree = configuration.load(["env=specialisation_2", "algo.num_envs=32"]).to_dict()
+    tree = configuration.load(TINY).to_dict()
     write(folder, {**tree, "plugins": ["theirs.evil"]})
     yield folder
     assert not Path("ACTED").exists()
@@ -53,8 +56,7 @@ READERS = {
     "load": lambda: runs.load("theirs"),
     "configured": lambda: runs.configured("theirs"),
     "init_from": lambda: runs.pretrained(
-        configuration.load(["env=specialisation_2", "total_steps=128000", "algo.num_envs=32",
-                            "algo.rollout_length=20", "init_from=theirs@64000"])
+        configuration.load([*TINY, "init_from=theirs@64000"])
     ),
     "config-dir": lambda: configuration.load(
         [], files=flags.Files(str(Path("theirs").resolve()), "config")

@@ -43,6 +43,7 @@ def test_memory_is_estimated_before_anything_compiles(words):
     assert words[0].partition("=")[0] in str(refusal.value)
 
 
+@pytest.mark.upstream
 def test_what_fits_is_not_refused_for_its_memory():
     for words in (["env=ant_4x2"], ["env=smax_3m", "preset=tuned"], ["env=specialisation_2"]):
         config = configuration.load(words)
@@ -204,9 +205,10 @@ def test_ascii_terminals_and_closed_pipes_are_no_errors(tmp_path):
         [*COMMAND, *shown], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
-    with contextlib.suppress(OSError):
-        process.stdout.close()
-    said = process.stderr.read()
+    with process.stderr:
+        with contextlib.suppress(OSError):
+            process.stdout.close()
+        said = process.stderr.read()
     assert process.wait(timeout=60) == 0, said
     assert not said
 
