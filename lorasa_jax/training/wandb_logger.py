@@ -23,8 +23,9 @@ class WandbLogger:
         place = hashlib.sha256(config.out.encode()).hexdigest()[:6]
         group = (config.logger["group"] or name)[:LONGEST]
         tags = [config.env["name"], config.algo.name, config.sharing["name"]]
+        begun = _beginning()
         self.runs = {
-            seed: _begun(
+            seed: begun(
                 project=config.logger["project"],
                 entity=config.logger["entity"],
                 group=group,
@@ -71,18 +72,33 @@ class WandbLogger:
             )
 
 
-def _begun(**settings):
-    """A wandb run; where the service cannot be used it is kept offline, and that is said."""
-    try:
-        return wandb.init(**settings)
-    except Exception as error:  # the library raises bare ones too
-        if settings["mode"] in ("offline", "disabled"):
-            raise TrainingError(f"logger=wandb cannot begin ({_reason(error)}).") from error
-        print(
-            f"warning: Weights & Biases cannot be used ({_reason(error)}); this run is kept "
-            f"offline in {settings['dir']}/wandb, from where `wandb sync` uploads it"
-        )
-        return _begun(**{**settings, "mode": "offline"})
+def _beginning():
+    """begun(**settings): a wandb run; once the service has failed, runs are kept offline."""
+    count, failed = 0, False
+
+    def begun(**settings):
+        nonlocal count, failed
+        if failed:
+            settings["mode"] = "offline"
+        try:
+            run = wandb.init(**settings)
+        except Exception as error:  # the library raises bare ones too
+            if settings["mode"] in ("offline", "disabled"):
+                raise TrainingError(f"logger=wandb cannot begin ({_reason(error)}).") from error
+            failed = True
+            print(
+                f"warning: Weights & Biases cannot be used ({_reason(error)}); this run is kept "
+                f"offline in {settings['dir']}/wandb, from where `wandb sync` uploads it"
+            )
+            if count:  # the library's own process has runs, and holds this id
+                settings["id"] += "-offline"
+            else:
+                wandb.teardown()
+            return begun(**settings)
+        count += 1
+        return run
+
+    return begun
 
 
 def _plain(name):

@@ -82,6 +82,7 @@ def test_a_service_that_fails_leaves_training_offline(error, monkeypatch, tmp_pa
         return made[-1]
 
     monkeypatch.setattr(wandb_logger.wandb, "init", init)
+    monkeypatch.setattr(wandb_logger.wandb, "teardown", lambda: None)
     monkeypatch.setenv("WANDB_MODE", "online")
     config = configuration.load([*SMALL, f"out={tmp_path}"])
     logger = wandb_logger.WandbLogger(config)
@@ -90,6 +91,21 @@ def test_a_service_that_fails_leaves_training_offline(error, monkeypatch, tmp_pa
     said = capsys.readouterr().out
     assert len(said.strip().splitlines()) == 1 and "kept offline" in said
     assert made[0].settings["mode"] == "offline" and made[0].told == [4, "finished"]
+
+
+@pytest.mark.long
+def test_a_service_that_cannot_be_reached_leaves_files_to_upload(monkeypatch, tmp_path, capsys):
+    """The library itself, with nobody at the address; it tries for a minute and a half."""
+    for name, value in (("BASE_URL", "http://127.0.0.1:9"), ("API_KEY", "a" * 40),
+                        ("MODE", "online"), ("SILENT", "true"), ("INIT_TIMEOUT", "5")):  # fmt: skip
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    words = [*SMALL, f"out={tmp_path}", "num_seeds=2"]
+    logger = wandb_logger.WandbLogger(configuration.load(words))
+    for seed in (0, 1):
+        logger.log([{"seed": seed, "env_steps": 4, "x": 1}])
+    logger.close()
+    assert capsys.readouterr().out.count("kept offline") == 1
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 2
 
 
 def test_a_run_that_was_deleted_online_is_left_and_that_is_said(monkeypatch, tmp_path, capsys):
