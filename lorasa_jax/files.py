@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -109,20 +110,16 @@ def read_bounded(path: Path, most: int = MOST_TEXT) -> bytes:
         return file.read(most + 1)
 
 
-def read_yaml(path: Path) -> dict:
-    """A file of plain YAML: no tags, no aliases, whose expansion may have any size; text as it is.
+def plain_yaml(content: bytes) -> Any:
+    """What plain YAML holds: no tags, no aliases, whose expansion may have any size; `${` is text.
 
     Raises:
-      OSError: as `read_bounded`.
       ValueError: it is no such YAML.
     """
-    text = read_bounded(path).decode()
+    text = content.decode()
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("it has aliases")
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError("it is no plain YAML") from error
-    if not isinstance(tree, dict):
-        raise ValueError("it holds no keys")
-    return tree

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -100,7 +101,7 @@ def measures(story: Story) -> dict[str, str]:
             cells["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
-        cells["Best return"] = f"{_amount(best)} at {step:,}"
+        cells["Best return"] = _amount(best) + ("" if step is None else f" at {step:,}")
     if "action_std" in story.curves:
         spread = story.curves["action_std"]["median"][-1]
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
@@ -109,12 +110,14 @@ def measures(story: Story) -> dict[str, str]:
     if story.phases:
         cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
-    if "steps_per_second" in summary:
+    if summary.get("steps_per_second") is not None:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
     return cells
 
 
 def _amount(value):
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 

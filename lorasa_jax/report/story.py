@@ -24,7 +24,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.training import reporting, runs
+from lorasa_jax.training import digests, reporting, runs, stored
 from lorasa_jax.values import listed
 
 LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
@@ -183,20 +183,20 @@ def metrics(out: Path, config: Config) -> list[dict]:
     Raises:
       ConfigError: lines are missing or damaged.
     """
-    path = Path(out) / reporting.METRICS
-    try:
-        rows = reporting.read_metrics(Path(out))
-        lines = len(path.read_text().splitlines()) if rows else -1
-        present = [(row["env_steps"], row["seed"]) for row in rows]
-        numbers = [float(row["eval_return"] or 0) for row in rows]
-        named = all(row["phase"] in config.phase_names for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
+    path = Path(out) / stored.METRICS
+    rows, lost = stored.metrics(out)
+    present = [(row["env_steps"], row["seed"]) for row in rows]
+    named = all(row["phase"] in config.phase_names for row in rows)
     steps = sorted({step for step, _ in present})
     expected = sorted((step, seed) for step in steps for seed in config.seeds)
     ended = bool(steps) and steps[-1] == config.total_steps
-    if lines != len(numbers) or sorted(present) != expected or not (ended and named):
+    if lost or sorted(present) != expected or not (ended and named):
         raise ConfigError(f"{path} lacks lines; run it again in another folder.")
+    digest = digests.of_text(stored.metrics_text(rows))
+    if runs.summary(out).get("metrics_sha256", digest) != digest:
+        raise ConfigError(
+            f"{path} holds other numbers than the run wrote; run it again in another folder."
+        )
     return rows
 
 

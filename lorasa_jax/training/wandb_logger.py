@@ -1,15 +1,13 @@
 """Weights & Biases: the same lines as metrics.jsonl, one run per seed, without an account too."""
 
-import hashlib
 import os
-import re
-from pathlib import Path
 
 import wandb
 
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import LONGEST
 from lorasa_jax.errors import TrainingError
+from lorasa_jax.training.identity import identity
 from lorasa_jax.values import shown
 
 
@@ -19,8 +17,8 @@ class WandbLogger:
     def __init__(self, config: Config):
         online = os.environ.get("WANDB_API_KEY") or _logged_in()
         mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
-        name = Path(config.out).name
-        place = hashlib.sha256(config.out.encode()).hexdigest()[:6]
+        who = identity(config)
+        name = who.name
         group = (config.logger["group"] or name)[:LONGEST]
         tags = [config.env["name"], config.algo.name, config.sharing["name"]]
         begun = _beginning()
@@ -30,7 +28,7 @@ class WandbLogger:
                 entity=config.logger["entity"],
                 group=group,
                 name=f"{name}-{seed}"[-LONGEST:],
-                id=f"{_plain(name)}-{place}-{seed}",
+                id=f"{who.id}-{seed}",
                 resume="allow",
                 tags=tags,
                 config={**config.to_dict(), "run_seed": seed},
@@ -99,11 +97,6 @@ def _beginning():
         return run
 
     return begun
-
-
-def _plain(name):
-    """A name without what ids may not hold."""
-    return re.sub(r"[:;,#?/'\s]", "_", name)[:60]
 
 
 def _reason(error):
