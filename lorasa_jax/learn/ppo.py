@@ -17,15 +17,16 @@ from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
 from lorasa_jax.learn.team import Learner, Team, forward
 from lorasa_jax.learn.value_norm import ValueNorm
+from lorasa_jax.values import shown
 
 TRUNCATIONS = ("bootstrap", "authors", "terminal")
 
 
 def lr_decay(value: Any, key: str) -> str:
     """`none` or `linear`; true and false are taken for them."""
-    word = {True: "linear", False: "none"}.get(value, value)
+    word = ("linear" if value else "none") if isinstance(value, bool) else value
     if word not in ("none", "linear"):
-        raise ConfigError(f"{key}={value} is not known; choose one of none, linear.")
+        raise ConfigError(f"{key}={shown(value)} is not known; choose one of none, linear.")
     return word
 
 

@@ -90,15 +90,15 @@ def test_a_sample_of_bad_values_is_refused_or_held_exactly():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("part", range(12))
-def test_bad_values_of_every_key_are_refused_or_held_exactly(part):
-    assert len(ALL) > 600
+@pytest.mark.parametrize("part", range(5))
+def test_six_hundred_bad_values_are_refused_or_held_exactly(part):
+    assert len(ALL) > 3000
     assert complaints(ALL[part::24]) == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(12, 24))
-def test_the_other_half_of_bad_values_is_refused_or_held_exactly(part):
+@pytest.mark.parametrize("part", range(5, 24))
+def test_all_other_bad_values_of_every_key_are_refused_or_held_exactly(part):
     assert complaints(ALL[part::24]) == []
 
 
