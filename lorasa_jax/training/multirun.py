@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs, sharing, terminal
 from lorasa_jax.config import plugins
 from lorasa_jax.config.overrides import register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
@@ -63,13 +63,6 @@ class Outcome(NamedTuple):
     out: str
     code: int
     message: str
-
-
-def check_flags(flags: list[str]) -> None:
-    """Refuses further flags beside --multirun."""
-    others = [flag for flag in flags if flag not in ("--multirun", "-m")]
-    if others:
-        raise ConfigError(f"{others[0]} does not go with --multirun; remove it.")
 
 
 def batch(overrides: list[str]) -> int:
@@ -132,7 +125,8 @@ def _spelled(override):
     """As overrides.spelled, also for several choices."""
     group, equals, choices = override.partition("=")
     if group not in (*GROUPS, "logger") or "(" in choices:
-        return override
+        # Text is text here too, unless it may be a list of texts or of Hydra's functions.
+        return override if set(choices) & set(",()") else spelled(override)
     each = (spelled(f"{group}={choice}") for choice in choices.split(","))
     return group + equals + ",".join(one.partition("=")[2] for one in each)
 
@@ -296,7 +290,8 @@ def _print_outcomes(outcomes):
 def _stopping(launcher):
     """Lets jobs on this machine save when a signal comes; a second one ends the batch at once.
 
-    A terminal sends Ctrl-C to jobs' processes too; SIGTERM comes to this one and is passed on.
+    A terminal sends Ctrl-C to jobs' processes too; others come to this one and are passed on as
+    SIGTERM.
     """
     if launcher not in ("basic", "joblib"):
         yield
@@ -306,11 +301,11 @@ def _stopping(launcher):
         if _stopped.is_set():
             raise KeyboardInterrupt
         _stopped.set()
-        if number == signal.SIGTERM:
+        if number != signal.SIGINT:
             for child in multiprocessing.active_children():
                 child.terminate()
 
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in terminal.stop_signals()}
     try:
         yield
     finally:
