@@ -68,7 +68,7 @@ def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(
 
 @pytest.mark.full
 def test_ranks_are_in_the_summary_and_any_rank_is_served(tmp_path):
-    words, reported, _ = CASES["adalora"]
+    words, _, _ = CASES["adalora"]
     out = tmp_path / "run"
     run.execute(configuration.load([*GAME, *words, "num_seeds=2", f"out={out}"]))
     summary = runs.summary(out)
