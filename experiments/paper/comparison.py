@@ -129,7 +129,7 @@ def _panel(one):
 
 
 def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
-    """Median and quartiles over seeds into one panel; a small mark where adapters begin."""
+    """Median and quartiles over seeds into one panel; a small mark where phases begin."""
     for i, one in enumerate(learned):
         colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         scores = one.scores(metric)
@@ -140,9 +140,11 @@ def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=Non
             axes.fill_between(
                 one.steps, summary.lower, summary.upper, color=colour, alpha=0.18, lw=0
             )
-        if one.switch is not None:
-            at = np.interp(one.switch, one.steps, summary.median)
-            axes.plot([one.switch], [at], "o", ms=3.5, color=colour)
+        for step, phase in one.phases:
+            at = np.interp(step, one.steps, summary.median)
+            axes.plot([step], [at], "o", ms=3.5, color=colour)
+            if len(one.phases) > 1:  # one alone is the paper's switch
+                axes.annotate(phase, (step, at), (0, 4), textcoords="offset points", fontsize=6)
     axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
 
 

@@ -5,7 +5,8 @@
 
 See cells.py for the keys; run= takes finished runs instead of cells, such as a batch of single
 seeds: those that differ in nothing but seeds, and in where they began, are one curve. Lines are
-medians over seeds and bands the quartiles, as in the paper; a dot marks where adapters begin.
+medians over seeds and bands the quartiles, as in the paper; a dot marks where a phase
+after the first begins, with its name where there are several.
 figure_2.csv holds every evaluation of every seed; figure_2_summary.csv beside the quartiles the
 interquartile mean with a 95 % bootstrap interval over seeds (Agarwal et al. 2021);
 figure_2_improvement.csv how probably one way of sharing ends above another, by the mean of each

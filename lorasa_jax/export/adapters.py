@@ -47,6 +47,12 @@ def write(folder: Path, policy: Policy) -> list[dict]:
             f"step={policy.step} lies in the pretraining of {policy.out}, which has no adapters "
             "yet; give a later step, or another format."
         )
+    if len(policy.config.switches) > 1:
+        raise ConfigError(
+            "format=adapters holds adapters for networks that a checkpoint holds by themselves, "
+            f"and {policy.out} has trained or merged them since; choose format=safetensors, which "
+            "has the merged weights."
+        )
     assert policy.banks is not None  # a run's policy has them
     copy_reader(folder)
     agents = []
@@ -125,6 +131,6 @@ def backbone_run(policy: Policy) -> str:
     pretraining = [
         row["env_steps"]
         for row in reporting.read_metrics(Path(policy.out))
-        if row["phase"] == "pretrain"
+        if row["phase"] == policy.config.phase_names[0]
     ]
-    return f"{policy.out}@{max(pretraining, default=policy.config.switch_at)}"
+    return f"{policy.out}@{max(pretraining, default=policy.config.switches[0])}"

@@ -87,7 +87,7 @@ class A2po(Hyperparameters):
         choices=tuple(OTHERS),
     )  # fmt: skip
     others_clip: float | None = key(
-        None, "how far others' ratios count from 1; null: half of clip", above=0
+        None, "how far others' ratios count from 1; null: half of clip", above=0, traced=True
     )
     trace_others: str = key(
         "all", "whose ratios a trace takes in rounds after the first (loop epoch)",

@@ -27,12 +27,16 @@ class Role(NamedTuple):
 
 
 class Team(NamedTuple):
-    """All that is static about who acts: environment, action distribution, actor and critic."""
+    """All that is static about who acts: environment, action distribution, actor and critic.
+
+    clusters: the group of every agent, where the way of sharing has groups.
+    """
 
     env: Any
     distribution: Any
     actor: Role
     critic: Role
+    clusters: tuple[int, ...] | None = None
 
 
 def adam(learning_rate: float, max_grad_norm: float) -> optax.GradientTransformation:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -20,7 +21,7 @@ TITLES = {
 _MEASURES = (
     "Final return", "per seed", "Win rate", "wins per seed", "Best return", "Spread of actions",
     "Neural diversity",
-    "Switched at step", "Actor parameters", "Actor adapters", "Critic parameters",
+    "Phases", "Actor parameters", "Actor adapters", "Critic parameters",
     "Critic adapters", "Speed",
 )  # fmt: skip
 _DISTANCES = {
@@ -100,21 +101,23 @@ def measures(story: Story) -> dict[str, str]:
             cells["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
-        cells["Best return"] = f"{_amount(best)} at {step:,}"
+        cells["Best return"] = _amount(best) + ("" if step is None else f" at {step:,}")
     if "action_std" in story.curves:
         spread = story.curves["action_std"]["median"][-1]
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
         cells["Neural diversity"] = f"{story.snd:.3g}"
-    if story.switched_at is not None:
-        cells["Switched at step"] = f"{story.switched_at:,}"
+    if story.phases:
+        cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
-    if "steps_per_second" in summary:
+    if summary.get("steps_per_second") is not None:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
     return cells
 
 
 def _amount(value):
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
@@ -142,7 +145,7 @@ def learning(stories: list[Story], chart) -> str:
     for env in environments:
         pairs = zip(stories, colours, strict=True)
         env_stories = [(s, c) for s, c in pairs if s.summary["env"] == env]
-        runs = [{**story.curves, "switched_at": story.switched_at} for story, _ in env_stories]
+        runs = [{**story.curves, "phases": story.phases} for story, _ in env_stories]
         scores = [score for score in TITLES if all(score in run for run in runs)]
         wide = panels.WIDE if len(scores) == 1 else panels.HALF
         env_colours = [colour for _, colour in env_stories]

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate
+from lorasa_jax import evaluate, sharing
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
@@ -24,7 +24,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.training import reporting, runs
+from lorasa_jax.training import digests, reporting, runs, stored
 from lorasa_jax.values import listed
 
 LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
@@ -46,7 +46,8 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
+    curves: see `learning`; phases: (step, name) of every
+    phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
     norms [agent, layer] of adapters, None without; ranks [agent, layer] where training decided
@@ -60,7 +61,7 @@ class Story:
     summary: dict[str, Any]
     config: dict[str, Any]
     curves: dict[str, Any]
-    switched_at: int | None
+    phases: list[tuple[int, str]]
     policy: int
     step: int
     agents: list[str]
@@ -127,7 +128,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         summary=summary,
         config=config.to_dict(),
         curves=learning(rows, config.seeds),
-        switched_at=reporting.switched_at(rows, config),
+        phases=reporting.phase_starts(rows, config),
         policy=policy,
         step=loaded.step,
         agents=agents,
@@ -158,7 +159,7 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
         diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
         activations.activation_maps(team, acting, observations, own_ids=own_ids),
         weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
-        if scheme.adapts
+        if sharing.sequence.adapting(scheme)
         else None,
     )
 
@@ -182,20 +183,20 @@ def metrics(out: Path, config: Config) -> list[dict]:
     Raises:
       ConfigError: lines are missing or damaged.
     """
-    path = Path(out) / reporting.METRICS
-    try:
-        rows = reporting.read_metrics(Path(out))
-        lines = len(path.read_text().splitlines()) if rows else -1
-        present = [(row["env_steps"], row["seed"]) for row in rows]
-        numbers = [float(row["eval_return"] or 0) for row in rows]
-        named = all(row["phase"] in config.phase_names for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
+    path = Path(out) / stored.METRICS
+    rows, lost = stored.metrics(out)
+    present = [(row["env_steps"], row["seed"]) for row in rows]
+    named = all(row["phase"] in config.phase_names for row in rows)
     steps = sorted({step for step, _ in present})
     expected = sorted((step, seed) for step in steps for seed in config.seeds)
     ended = bool(steps) and steps[-1] == config.total_steps
-    if lines != len(numbers) or sorted(present) != expected or not (ended and named):
+    if lost or sorted(present) != expected or not (ended and named):
         raise ConfigError(f"{path} lacks lines; run it again in another folder.")
+    digest = digests.of_text(stored.metrics_text(rows))
+    if runs.summary(out).get("metrics_sha256", digest) != digest:
+        raise ConfigError(
+            f"{path} holds other numbers than the run wrote; run it again in another folder."
+        )
     return rows
 
 

@@ -9,6 +9,7 @@ from lorasa_jax.sharing import (
     mixture,
     prism,
     ps_embed,
+    sequence,
     shared_lora,
     snp_ps,
 )
@@ -33,5 +34,6 @@ REGISTRY.complete()
 __all__ = [
     "REGISTRY", "Bank", "ClusterKeys", "Given", "LoraSpec", "Scheme", "Sharing", "adapted",
     "agent_counts", "bias", "entry_of", "gather", "grouped", "hps", "hypermarl", "kaleidoscope",
-    "mixture", "mtl", "nps", "prism", "ps", "ps_embed", "register", "shared_lora", "snp_ps",
+    "mixture", "mtl", "nps", "prism", "ps", "ps_embed", "register",
+    "sequence", "shared_lora", "snp_ps",
 ]  # fmt: skip

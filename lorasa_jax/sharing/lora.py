@@ -152,7 +152,7 @@ class LoraKeys(ranks.RankKeys):
 
     rank: int = key(None, "rank of every adapter", least=1, cell=True)
     alpha: float | None = key(
-        None, "scaling is alpha / rank; null: the rank, a scaling of 1", above=0
+        None, "scaling is alpha / rank; null: the rank, a scaling of 1", above=0, traced=True
     )
     targets: list | None = key(None, "layers by name or pattern; null: all of them")
     rank_pattern: dict | None = key(

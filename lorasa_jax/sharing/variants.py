@@ -261,7 +261,7 @@ class KindKeys:
             "scaling": self.scaling == "standard" or kind.scaled,
             "init": self.init in kind.inits,
             "lr_ratio": self.lr_ratio == 1 or kind.plus,
-            "alpha": not getattr(self, "alpha", None) or kind.scaled,
+            "alpha": getattr(self, "alpha", None) is None or kind.scaled,
             "alpha_pattern": not getattr(self, "alpha_pattern", None) or kind.scaled,
             "rank_pattern": not getattr(self, "rank_pattern", None) or kind.ranked,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.envs import contract
 from lorasa_jax.envs.normalise import showing
@@ -29,11 +29,11 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
     contract.check(teams[0].env, name)
     if envs.REGISTRY.row(name).outside:
         contract.check_legal(teams[0].env, name)
-    row_phases = sharing.REGISTRY.row(config.sharing["name"]).phases
-    if len(teams) != len(row_phases):
+    names = config.phase_names
+    if len(teams) != len(names):
         raise ConfigError(
             f"sharing={config.sharing['name']} builds schemes for {len(teams)} phases, and its row "
-            f"names {len(row_phases)}; make them as many."
+            f"names {len(names)}; make them as many."
         )
     state = None
     for index, team in enumerate(teams):
@@ -48,7 +48,9 @@ def _phase(config, teams, index, team, state):
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
         state = evaluate("init", lambda seed: phases.start(seed, team, hp), seed)
     else:
-        state = evaluate("adopt", lambda state: phases.adopted(teams, index, state), state)
+        keeps = config.keeps_optimisers(index)
+        adopt = functools.partial(phases.adopted, teams, index, keeps=keeps)
+        state = evaluate("adopt", lambda state: adopt(state), state)
     evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
     when = When(jnp.ones((), jnp.int32), 1)
 
