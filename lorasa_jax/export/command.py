@@ -59,6 +59,11 @@ def export(options: Options) -> Path:
       ConfigError: the run, the checkpoint or the folder is not as it must be.
     """
     policy = source.read(options.out, options.step, options.policy)
+    if policy.team.actor.by_type:
+        raise ConfigError(
+            f"{options.out} has adapters by types that are redrawn (sharing.by=type), and exports "
+            "hold a network for each agent; use lorasa_jax.load, or train with sharing.by=agent."
+        )
     name = f"{options.format}-seed{policy.seed}-step{policy.step}"
     folder = Path(options.to or Path(options.out, "exports", name)).absolute()
     save(policy, options.format, folder)

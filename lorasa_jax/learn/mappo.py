@@ -87,8 +87,9 @@ def step(learners, batch: batches.Batch, team_: Team, hp):
     (actor_gradient, critic_gradient), sums = ppo.gradients(
         weights, (trained_actor, trained_critic), norm, batch, team_, hp, hp.clip
     )
-    active = devices.total(batch.active.sum(over).astype(float), hp)
-    samples = jnp.full_like(active, hp.devices * batch.active.size / active.size)
+    active = devices.total(batches.active_samples(batch, team_.actor), hp)
+    agents = batch.active.shape[2]
+    samples = jnp.full(agents, hp.devices * batch.active.size / agents)
     actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active, hp.lr_scale)
     critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples, hp.lr_scale)
     acted = jnp.maximum(active.sum(), 1.0)
