@@ -78,6 +78,7 @@ def test_agents_of_a_type_share_an_adapter():
     assert by_agent.banks["adapters"].index == (0, 1, 2, 3)
 
 
+@pytest.mark.full
 def test_types_of_their_own_are_agents_of_their_own_bit_for_bit():
     states = []
     for by in ("agent", "type"):
@@ -104,21 +105,17 @@ def test_each_step_is_taken_with_the_weights_of_its_type():
     types = jnp.broadcast_to(before, (5, 2, 4)).at[2:, 1].set(after[1])
     axes = jax.tree.map(lambda _: 0, trees)
     last, out = team.forward(network, (trees, axes), carry, x, first, agent_axis=2, types=types)
-    for env in range(2):
-        for agent in range(4):
-            state = carry[env, agent]
-            for step in range(5):
-                own = jax.tree.map(lambda leaf, t=types[step, env, agent]: leaf[t], trees)
-                state, result = network.apply(
-                    {"params": own}, state, x[step, env, agent][None], first[step, env][None]
-                )
-                np.testing.assert_allclose(
-                    out["mean"][step, env, agent], result["mean"][0], atol=1e-5
-                )
-            np.testing.assert_allclose(last[env, agent], state, atol=1e-5)
+    apply = jax.jit(lambda own, *inputs: network.apply({"params": own}, *inputs))
+    for env, agent in np.ndindex(2, 4):
+        state = carry[env, agent]
+        for step in range(5):
+            own = jax.tree.map(lambda leaf, t=types[step, env, agent]: leaf[t], trees)
+            state, result = apply(own, state, x[step, env, agent][None], first[step, env][None])
+            np.testing.assert_allclose(out["mean"][step, env, agent], result["mean"][0], atol=1e-5)
+        np.testing.assert_allclose(last[env, agent], state, atol=1e-5)
 
 
-def test_redrawn_types_fit_the_whole_plan_and_train_the_types_that_are_there():
+def test_redrawn_types_fit_the_whole_plan():
     config = load("env=drawn_types", "sharing.by=type")
     teams = phases.build_teams(config)
     plan.check(config, teams)
@@ -126,6 +123,7 @@ def test_redrawn_types_fit_the_whole_plan_and_train_the_types_that_are_there():
     assert adapters.index == (0, 1) and teams[1].actor.by_type
 
 
+@pytest.mark.upstream
 @pytest.mark.parametrize(
     ("name", "known"),
     [("smax_2s3z", {"stalker", "zealot"}), ("smac_MMM2", {"marine", "marauder", "medivac"})],
@@ -136,6 +134,7 @@ def test_maps_tell_their_units_types(name, known):
     contract.check(env, name)
 
 
+@pytest.mark.upstream
 @pytest.mark.full
 def test_redrawn_teams_tell_types_with_the_episode():
     env = envs.make("smax_smacv2_5_units")
