@@ -4,6 +4,7 @@ import itertools
 
 from lorasa_jax import sharing
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import devices
 from lorasa_jax.sharing import sequence
 from lorasa_jax.values import whole_number
 
@@ -24,12 +25,13 @@ def divisions(config) -> None:
             f"algo.chunk_length={algo.chunk_length} must divide "
             f"algo.rollout_length={algo.rollout_length}."
         )
-    if algo.num_envs % config.devices:
+    _, parts = devices.split(config.devices, config.num_seeds)
+    if algo.num_envs % parts:
         raise ConfigError(
-            f"devices={config.devices} must divide algo.num_envs={algo.num_envs}; choose another "
-            "number of either."
+            f"devices={config.devices} gives every seed {parts} devices, whose number must divide "
+            f"algo.num_envs={algo.num_envs}; choose another number of either."
         )
-    sequences = config.batch // algo.chunk_length // config.devices
+    sequences = config.batch // algo.chunk_length // parts
     if sequences % algo.minibatches:
         raise ConfigError(
             f"algo.minibatches={algo.minibatches} must divide the {sequences} sequences of an "
@@ -94,6 +96,11 @@ def _sequence(config, found) -> int | tuple[int, ...]:
     shown, batch, total = f"phases=[{','.join(config.phases)}]", config.batch, config.total_steps
     if config.switch_when is not None:
         raise ConfigError("switch_when and phases exclude each other; drop one of them.")
+    if config.sharing.get("rank_schedule", "none") != "none":
+        raise ConfigError(
+            f"sharing.rank_schedule={config.sharing['rank_schedule']} and phases exclude each "
+            "other; drop one of them."
+        )
     for entry in found[:-1]:
         if entry.steps is None:
             raise ConfigError(

@@ -86,7 +86,7 @@ class RunKeys:
     seed: int = key(0, "the first seed", least=0)
     num_seeds: int = key(1, "seeds in one vmapped run: seed ... seed + num_seeds - 1", least=1)
     devices: int = key(
-        1, "CPU cores or GPUs over which environments are split", least=1, later=True
+        1, "CPU cores or GPUs over which seeds are split, then environments", least=1, later=True
     )
     eval_every: int = key(50, "updates between evaluations", least=1)
     eval_episodes: int = key(None, "greedy episodes of an evaluation", least=1, cell=True)
@@ -98,6 +98,15 @@ class RunKeys:
     updates_per_call: int = key(
         5, "updates a compiled call: how often the bar moves and signals are heard", least=1
     )
+    progress_every: float = key(
+        5.0, "seconds of silence after which a log gets a line of progress; 0: none", least=0,
+        later=True,
+    )  # fmt: skip
+    compile_cache: str | None = key(
+        "auto", "the folder of compiled programs, which later runs need not compile; auto: "
+        "lorasa_jax in the user's cache folder; null: none. JAX_COMPILATION_CACHE_DIR wins over it",
+        later=True,
+    )  # fmt: skip
     plugins: tuple[str, ...] = key(
         (), "modules that register your own environments, ways of sharing and algorithms",
         check=_modules, accepts="a list of modules",
@@ -239,7 +248,7 @@ def _values(section):
 # imported, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
-    "preset",
+    "preset", "progress_every", "compile_cache",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -100,7 +101,7 @@ def measures(story: Story) -> dict[str, str]:
             cells["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
-        cells["Best return"] = f"{_amount(best)} at {step:,}"
+        cells["Best return"] = _amount(best) + ("" if step is None else f" at {step:,}")
     if "action_std" in story.curves:
         spread = story.curves["action_std"]["median"][-1]
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
@@ -109,12 +110,14 @@ def measures(story: Story) -> dict[str, str]:
     if story.phases:
         cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
-    if "steps_per_second" in summary:
+    if summary.get("steps_per_second") is not None:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
     return cells
 
 
 def _amount(value):
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
@@ -183,6 +186,7 @@ def one(story: Story, chart, level: str) -> str:
         f'<p class="quiet">The policies at step {story.step:,}{seed_note}, each{ids} on the same '
         f"{story.observations:,} joint observations, met while they played together.</p>",
         f'<div class="figures pair">{_distances(story, chart)}{_norms(story, chart)}</div>',
+        f'<div class="figures pair">{_ranks(story, chart)}</div>' if story.ranks else "",
         f'<div class="figures">{_activations(story, chart)}</div>',
         f"<{level}>An episode</{level}>",
         _replay(story),
@@ -227,6 +231,15 @@ def _norms(story, chart):
         row_colours=story.colours, scale="norm", label="norms of adapters by agent and layer",
     )  # fmt: skip
     return _figure("What adapters add", text, chart(svg))
+
+
+def _ranks(story, chart):
+    text = "Rank that training left to every agent's adapter of each layer."
+    svg = panels.cells(
+        np.array(story.ranks, float), _short(story.agents), story.rank_layers,
+        row_colours=story.colours, scale="rank", label="ranks of adapters by agent and layer",
+    )  # fmt: skip
+    return _figure("Ranks of adapters", text, chart(svg))
 
 
 def _activations(story, chart):

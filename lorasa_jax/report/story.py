@@ -24,7 +24,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.distributions import Categorical
-from lorasa_jax.training import reporting, runs
+from lorasa_jax.training import digests, reporting, runs, stored
 from lorasa_jax.values import listed
 
 LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
@@ -50,7 +50,8 @@ class Story:
     phase after the first. policy is the
     seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
     the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
-    norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]};
+    norms [agent, layer] of adapters, None without; ranks [agent, layer] where training decided
+    them, None elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]};
     observations: how many joint observations policies were compared on. replay: a page of its
     own, None where the environment has no pictures.
     """
@@ -71,6 +72,8 @@ class Story:
     snd: float | None
     layers: list[str]
     norms: list[list[float]] | None
+    ranks: list[list[int]] | None
+    rank_layers: list[str]
     activations: dict[str, list[list[float]]]
     replay: str | None
 
@@ -141,6 +144,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
         norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        **ranks_of(summary, config.seeds.index(policy)),
         activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
         replay=page,
     )
@@ -165,6 +169,14 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
     )
 
 
+def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`ranks` and `rank_layers` of the seed number `seed` of a run, out of its summary."""
+    if "ranks_per_seed" not in summary:
+        return {"ranks": None, "rank_layers": []}
+    ranks = weights.ordered(summary["ranks_per_seed"][seed])
+    return {"ranks": np.transpose(list(ranks.values())).tolist(), "rank_layers": list(ranks)}
+
+
 def metric(team: Team) -> str:
     """The name of the distance between policies: Wasserstein for their kind of actions."""
     return "wasserstein" if isinstance(team.distribution, Categorical) else "wasserstein_2"
@@ -176,20 +188,20 @@ def metrics(out: Path, config: Config) -> list[dict]:
     Raises:
       ConfigError: lines are missing or damaged.
     """
-    path = Path(out) / reporting.METRICS
-    try:
-        rows = reporting.read_metrics(Path(out))
-        lines = len(path.read_text().splitlines()) if rows else -1
-        present = [(row["env_steps"], row["seed"]) for row in rows]
-        numbers = [float(row["eval_return"] or 0) for row in rows]
-        named = all(row["phase"] in config.phase_names for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
+    path = Path(out) / stored.METRICS
+    rows, lost = stored.metrics(out)
+    present = [(row["env_steps"], row["seed"]) for row in rows]
+    named = all(row["phase"] in config.phase_names for row in rows)
     steps = sorted({step for step, _ in present})
     expected = sorted((step, seed) for step in steps for seed in config.seeds)
     ended = bool(steps) and steps[-1] == config.total_steps
-    if lines != len(numbers) or sorted(present) != expected or not (ended and named):
+    if lost or sorted(present) != expected or not (ended and named):
         raise ConfigError(f"{path} lacks lines; run it again in another folder.")
+    digest = digests.of_text(stored.metrics_text(rows))
+    if runs.summary(out).get("metrics_sha256", digest) != digest:
+        raise ConfigError(
+            f"{path} holds other numbers than the run wrote; run it again in another folder."
+        )
     return rows
 
 

@@ -15,6 +15,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.team import Team
+from lorasa_jax.sharing.scheme import When
 from lorasa_jax.training import phases
 
 
@@ -51,12 +52,18 @@ def _phase(config, teams, index, team, state):
         adopt = functools.partial(phases.adopted, teams, index, keeps=keeps)
         state = evaluate("adopt", lambda state: adopt(state), state)
     evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
-    after = evaluate("update", lambda s: update_of(config.algo)(s, team, hp)[0], state)
+    when = When(jnp.ones((), jnp.int32), 1)
+
+    def update(state):
+        return phases.learned(state, team, hp, update_of(config.algo), when)[0]
+
+    after = evaluate("update", update, state)
     _check_same(config, index, state, after)
 
     def evaluation(state):
         evaluation_team = team._replace(env=showing(team.env, state.observed))
-        weights = team.actor.scheme.weights(state.actor.banks)
+        scheme = team.actor.scheme
+        weights = scheme.weights(scheme.served(state.actor.banks))
         return play.play(jax.random.key(0), evaluation_team, weights, episodes=config.eval_episodes)
 
     evaluate("evaluation", evaluation, state)
