@@ -22,6 +22,7 @@ from experiments import (
     figure_8,
     figures_6_7,
     figures_9_20,
+    games,
     learning,
     specialisation,
     tables_10_13,
@@ -435,6 +436,18 @@ def test_figure_3_counts_as_the_architecture_does(place):
         assert int(rows["ps_lora"]["adapters_per_agent"]) == adapter
         assert int(rows["ps_lora"]["actor_trained"]) == agents * adapter
         assert int(rows["ps_lora"]["actor"]) == ps + agents * adapter
+
+
+@pytest.mark.full
+def test_games_are_drawn_beside_random_and_best_play(place):
+    games.main(["cells=specialisation_2+synchronisation_2/mappo/ps", "out=outputs/games", *TINY])
+    rows = read_rows(cells.Path("outputs/games/games.csv"))
+    assert [(row["game"], row["agents"], row["seeds"]) for row in rows] == [
+        ("specialisation", "2", "2"), ("synchronisation", "2", "2"),
+    ]  # fmt: skip
+    assert all(float(row["random"]) == 0.75 and float(row["optimum"]) == 1.0 for row in rows)
+    assert all(float(row["least"]) <= float(row["median"]) <= float(row["most"]) for row in rows)
+    assert cells.Path("outputs/games/games.png").exists()
 
 
 @pytest.mark.full
