@@ -50,7 +50,7 @@ def run(hydra, task, overrides: Sequence[str], jobs: list[list[str]]):
     """
     own = [override for override in overrides if _of_hydra(override)]
     config = hydra.compose_config(PRIMARY, own, run_mode=RunMode.MULTIRUN)
-    context = HydraContext(hydra.config_loader, Callbacks(config, check_cache=False))
+    context = HydraContext(hydra.config_loader, Callbacks(config))
     sweeper = Sweeper(jobs, config.hydra.sweeper.max_batch_size)
     sweeper.setup(config=config, hydra_context=context, task_function=task)
     return sweeper.sweep([])

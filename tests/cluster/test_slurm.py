@@ -17,10 +17,11 @@ pytestmark = [
 ]
 
 PATIENCE = 900  # seconds for all jobs
+JOBS = 8
 BATCH = [
     "env=probe_observation", "sharing=ps", "algo.num_envs=4", "algo.rollout_length=4",
     "algo.chunk_length=2", "algo.epochs=1", "network.hidden=4", "eval_episodes=2",
-    "total_steps=48000", "eval_every=100", "updates_per_call=1", "seed=range(8)", "out=out",
+    "total_steps=16000", "eval_every=100", "updates_per_call=1", f"seed=range({JOBS})", "out=out",
     "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1",
 ]  # fmt: skip
 
@@ -34,7 +35,7 @@ def batch(folder, environment):
 
 
 def jobs(environment):
-    """What the controller says of every job, as dictionaries."""
+    """What the controller says of every job, in words."""
     told = subprocess.run(
         ["scontrol", "--oneliner", "show", "job"], env=environment, capture_output=True, text=True
     ).stdout
@@ -59,40 +60,45 @@ def wait_for(what, process):
     return found
 
 
-def running(environment):
-    return [row for row in jobs(environment) if row["JobState"] == "RUNNING"]
+def array_number(environment):
+    """Of the batch's jobs, whose places in the array are their seeds."""
+    return next(row["ArrayJobId"] for row in jobs(environment) if "ArrayJobId" in row)
 
 
-@pytest.mark.parametrize("cpus", [1])
-def test_a_batch_survives_preemption_and_the_same_command_completes_it(tmp_path, cpus):
-    with one_node.cluster(cpus) as environment:
+def seed_of(folder):
+    return folder.name.partition("-seed")[2].partition("-")[0]
+
+
+def test_a_batch_survives_preemption_and_the_same_command_completes_it(tmp_path):
+    with one_node.cluster(cpus=1) as environment:
         first = batch(tmp_path, environment)
         (preempted,) = wait_for(lambda: training(tmp_path), first)
         subprocess.run(
             ["srun", "--partition=high", "--ntasks=1", "true"], env=environment, check=True
         )
-        assert [row for row in jobs(environment) if int(row.get("Restarts", 0))]
-        wait_for((preempted / "summary.json").exists, first)
-        (cancelled,) = wait_for(lambda: training(tmp_path), first)
-        (row,) = running(environment)
-        subprocess.run(["scancel", row["JobId"]], env=environment, check=True)
+        # It waits in the queue's last place; meanwhile another begins.
+        (cancelled,) = wait_for(lambda: set(training(tmp_path)) - {preempted}, first)
+        number = array_number(environment)
+        subprocess.run(["scancel", f"{number}_{seed_of(cancelled)}"], env=environment, check=True)
         printed, errors = first.communicate(timeout=PATIENCE)
         assert first.returncode == 1, printed + errors
         assert errors.count("cancelled or killed; the same command continues it") == 1
-        assert printed.count("final return") == 7
-        assert len(list(tmp_path.glob("out/*/summary.json"))) == 7
+        assert printed.count("final return") == JOBS - 1
+        assert len(list(tmp_path.glob("out/*/summary.json"))) == JOBS - 1
+        assert (preempted / "summary.json").exists()
         assert not (cancelled / "summary.json").exists()
 
         again = batch(tmp_path, environment)
         printed, errors = again.communicate(timeout=PATIENCE)
         assert again.returncode == 0, printed + errors
-        assert printed.count("final return") == 8
+        assert printed.count("final return") == JOBS
         logs = [path.read_text() for path in tmp_path.glob("runs/.multirun/.submitit/*/*.out")]
-        assert sum("is already finished" in log for log in logs) == 7
+        assert [row for row in jobs(environment) if int(row.get("Restarts", 0))]
+        assert sum("is already finished" in log for log in logs) == JOBS - 1
         assert sum("continuing from step" in log for log in logs) == 2
         assert sum("is queued again" in log for log in logs) == 1
     steps = [
         [json.loads(line)["env_steps"] for line in path.read_text().splitlines()]
         for path in tmp_path.glob("out/*/metrics.jsonl")
     ]
-    assert len(steps) == 8 and all(row == steps[0] for row in steps)
+    assert len(steps) == JOBS and all(row == steps[0] for row in steps)
