@@ -47,10 +47,7 @@ PACKAGES = {
 OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
-    "submitit_slurm": [
-        "hydra.launcher._target_=lorasa_jax.training.slurm_launcher.Launcher",
-        "hydra.launcher.max_num_timeout=1000",
-    ],
+    "submitit_slurm": ["hydra.launcher.max_num_timeout=1000"],
 }
 
 SAVED = "stopped and saved"
@@ -94,6 +91,10 @@ def batch(overrides: list[str]) -> int:
         _stopped.clear()
         if launcher == side_by_side.NAME:
             return _print_outcomes(_vmap(configs, overrides))
+        if launcher == slurm.LAUNCHER:
+            from lorasa_jax.training import slurm_launcher
+
+            slurm_launcher.install()
         with _hydra() as hydra, _stopping(launcher):
             returns = jobs.run(hydra, task, overrides, members)
     except HydraException as error:
