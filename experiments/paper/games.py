@@ -5,8 +5,8 @@
 
 In the first game an agent earns more the fewer others choose its action, in the second the more do;
 a way of sharing should manage both. games.csv has the mean return of each seed's `last`
-evaluations: median, least and most over seeds, beside what random and best play earn, which the picture
-shows as lines. See cells.py for the keys.
+evaluations: median, least and most over seeds, beside what random and best play earn, which the
+picture shows as lines. See cells.py for the keys.
 """
 
 import numpy as np
