@@ -62,6 +62,11 @@ def export(options: Options) -> Path:
     """
     plugins.load(list(options.plugins))
     policy = source.read(options.out, options.step, options.policy)
+    if policy.team.actor.by_type:
+        raise ConfigError(
+            f"{options.out} has adapters by types that are redrawn (sharing.by=type), and exports "
+            "hold a network for each agent; use lorasa_jax.load, or train with sharing.by=agent."
+        )
     name = f"{options.format}-seed{policy.seed}-step{policy.step}"
     if options.to is None:
         refuse_link(Path(options.out, "exports"))

@@ -275,7 +275,7 @@ def log_probs(actor_weights, block: Batch, team: Team):
     """(log-probabilities of the stored actions [step, agent, sequence, dimension], outputs)."""
     _, outputs = forward(
         team.actor.network, actor_weights, block.actor_carry, block.obs, block.first,
-        agent_axis=1, prepared=True,
+        agent_axis=1, prepared=True, types=block.types,
     )  # fmt: skip
     return team.distribution.log_prob(outputs, block.legal, block.action), outputs
 

@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydra import initialize
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
@@ -32,11 +30,11 @@ from rich.console import Console
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, sharing, terminal
 from lorasa_jax.config import plugins
-from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
+from lorasa_jax.config.overrides import register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution, side_by_side, slurm
+from lorasa_jax.training import execution, jobs, side_by_side, slurm
 from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
@@ -49,10 +47,7 @@ PACKAGES = {
 OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
-    "submitit_slurm": [
-        "hydra.launcher._target_=lorasa_jax.training.slurm_launcher.Launcher",
-        "hydra.launcher.max_num_timeout=1000",
-    ],
+    "submitit_slurm": ["hydra.launcher.max_num_timeout=1000"],
 }
 
 SAVED = "stopped and saved"
@@ -90,14 +85,18 @@ def batch(overrides: list[str]) -> int:
     try:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
-            jobs = _jobs(overrides, hydra.config_loader)
-        configs = _checked(jobs)
-        print(f"{launcher}: {len(jobs)} runs", flush=True)
+            members, notes = jobs.split(overrides, hydra.config_loader)
+        configs = _checked(members)
+        print(*notes, f"{launcher}: {len(members)} runs", sep="\n", flush=True)
         _stopped.clear()
         if launcher == side_by_side.NAME:
             return _print_outcomes(_vmap(configs, overrides))
+        if launcher == slurm.LAUNCHER:
+            from lorasa_jax.training import slurm_launcher
+
+            slurm_launcher.install()
         with _hydra() as hydra, _stopping(launcher):
-            returns = hydra.multirun(PRIMARY, task, overrides)
+            returns = jobs.run(hydra, task, overrides, members)
     except HydraException as error:
         raise ConfigError(sentence(error, overrides)) from error
     except BrokenProcessPool as error:
@@ -160,21 +159,14 @@ def _hydra():
         yield hydra
 
 
-def _jobs(overrides, config_loader):
-    """The overrides of every job."""
-    run_overrides = [o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    parsed = OverridesParser.create(config_loader).parse_overrides(run_overrides)
-    return BasicSweeper.split_arguments(parsed, None)[0]
-
-
-def _checked(jobs):
+def _checked(members):
     """The configuration of every job, checked as far as possible before compiling.
 
     Raises:
       ConfigError: a job would be refused, or two jobs are one run.
     """
     configs, folders = [], set()
-    for overrides in jobs:
+    for overrides in members:
         config = _with_folder(configuration.load(overrides, batch=True), tuple(overrides))
         configs.append(config)
         if config.out in folders:
