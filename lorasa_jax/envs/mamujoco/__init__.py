@@ -25,7 +25,9 @@ def _checked_categories(value, label):
 
 
 def _checked_k(value, label):
-    return whole_number(value, label, least=-LARGEST, most=LARGEST)  # below 0: see partitions
+    return whole_number(
+        value, label, least=-LARGEST, most=LARGEST
+    )  # observations.py knows the range
 
 
 @dataclass(frozen=True)
