@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lorasa_jax import terminal
 from lorasa_jax.errors import ConfigError
 
+DEEPEST = 50  # levels of YAML; ours has four
 MOST_TEXT = 2**22  # bytes of a configuration or a card; those that are written have thousands
 
 
@@ -118,8 +119,12 @@ def plain_yaml(content: bytes) -> Any:
     """
     text = content.decode()
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has aliases")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise ValueError("it has aliases, or is nested too deeply")
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError("it is no plain YAML") from error

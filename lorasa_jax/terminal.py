@@ -41,6 +41,8 @@ def _hear(program, stopped):
         return None
 
     def leave(number, frame):
+        if not _left.acquire(blocking=False):  # the other thread is leaving
+            return
         for path in tuple(unfinished):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -77,7 +79,7 @@ def _watch():
     threading.Thread(target=watch, daemon=True).start()
 
 
-_watching = False
+_watching, _left = False, threading.Lock()
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -62,6 +62,8 @@ def spelled(override: str) -> str:
     """
     name, equals, choice = override.partition("=")
     group = name.lstrip("+~")
+    if not group:
+        raise ConfigError(f"{shown(override)} is not of the form key=value.")
     if equals and group in _texts():
         return f"{name}={written(group, choice)}"
     if group not in (*GROUPS, "logger"):

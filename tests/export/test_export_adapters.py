@@ -189,7 +189,8 @@ def test_rslora_is_pefts_use_rslora(tmp_path):
     )  # fmt: skip
     save(policy, "adapters", tmp_path / "all")
     config, _ = reader.read_adapter(tmp_path / "all" / "agent_0")
-    assert (config["use_rslora"], config["lora_alpha"], config["alpha_pattern"]) == (True, 3.0, {})
+    assert (config["use_rslora"], config["lora_alpha"]) == (True, 3.0)
+    assert config["alpha_pattern"] == {"linear_7": 2**0.5}  # a full matrix, unscaled
     found = reader.load_adapters(tmp_path / "all" / "agent_0", backbone(policy, 0))
     assert_close(found, named(agent_trees(policy)[0]), tolerance=1e-6)
 

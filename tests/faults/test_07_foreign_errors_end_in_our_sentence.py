@@ -156,7 +156,8 @@ def test_a_defect_keeps_its_traceback():
     ("word", "told"),
     [
         ("out=~/x", "write $HOME"), ("env.k=größe", "quotation marks"), ("seed=", "must be"),
-        ("algo.clip=[1", "quotation marks"), ("algo.clip=a b=c", "quotation marks"), ("=3", "="),
+        ("algo.clip=[1", "quotation marks"), ("algo.clip=a b=c", "quotation marks"),
+        ("=3", "form key=value"),
     ],
 )  # fmt: skip
 def test_hydras_grammar_is_explained(word, told):

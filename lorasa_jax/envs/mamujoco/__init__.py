@@ -9,6 +9,7 @@ from lorasa_jax.envs.mamujoco import partitions
 from lorasa_jax.envs.mamujoco.partitions import MANY, PARTITIONS, canonical
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
+from lorasa_jax.values import LARGEST, whole_number
 
 __all__ = ["NAMES", "Keys", "canonical", "make"]
 
@@ -24,9 +25,9 @@ def _checked_categories(value, label):
 
 
 def _checked_k(value, label):
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{label}={value} must be a whole number.")
-    return value
+    return whole_number(
+        value, label, least=-LARGEST, most=LARGEST
+    )  # observations.py knows the range
 
 
 @dataclass(frozen=True)
