@@ -8,7 +8,7 @@ import pytest
 from lorasa_jax import config as configuration
 from lorasa_jax import evaluate, run
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import phases, runs
+from lorasa_jax.training import phases, plan, runs
 from lorasa_jax.training.checkpoint import Checkpoints
 
 GAME = [
@@ -64,6 +64,18 @@ def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(
         assert np.array_equal(after[0], after[1]) <= (name == "dylora")
     served, _ = phases.finished(whole, teams[last])
     assert name != "dylora" or (np.asarray(served["rank"]["k"]) == 4).all()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["adalora", "dylora"])
+def test_adapters_that_rest_or_are_merged_have_a_sound_plan(name):
+    words = [word for word in CASES[name][0] if not word.startswith("switch_at")]
+    for order in ("ps:16,ps_lora:16,ps:16,ps_lora", "ps:16,ps_lora:16,merge,ps_lora"):
+        config = configuration.load([*GAME, *words, f"phases=[{order}]"])
+        teams = phases.build_teams(config)
+        plan.check(config, teams)
+        acts = [team.actor.scheme.after_update is not None for team in teams]
+        assert acts == [False, True, *([False, True] if ",ps:" in order else [True])]
 
 
 @pytest.mark.full

@@ -82,17 +82,16 @@ def split(role: Role, banks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return trained, frozen
 
 
-def penalty(role: Role, banks: dict[str, Any], key: jax.Array | None) -> tuple[Any, dict]:
+def penalty(role: Role, banks: dict[str, Any], key: Any) -> tuple[Any, dict]:
     """The scheme's penalty: its gradient {trained bank: tree}, and its measures {name: []}.
 
     None and no measures for a scheme without one.
     """
-    if role.scheme.penalty is None:
+    penalty_of = role.scheme.penalty
+    if penalty_of is None:
         return None, {}
     trained, frozen = split(role, banks)
-    return jax.grad(lambda trees: role.scheme.penalty({**frozen, **trees}, key), has_aux=True)(
-        trained
-    )
+    return jax.grad(lambda trees: penalty_of({**frozen, **trees}, key), has_aux=True)(trained)
 
 
 def after_update(role: Role, learner: Learner, reports: dict, when, key) -> tuple[Learner, dict]:

@@ -138,7 +138,13 @@ def _following(entry: Entry, before: Scheme, base: Scheme, adapted: Scheme) -> S
     if entry.kind == 1:
         trains = {name: bank.trained for name, bank in adapted.banks.items()}
     banks = {name: bank._replace(trained=trains[name]) for name, bank in before.banks.items()}
-    return before._replace(banks=banks, adopt=lambda key, old: dict(old))
+    rests = not trains["adapters"]  # then as they are served, and nothing changes their ranks
+    return before._replace(
+        banks=banks,
+        adopt=lambda key, old: dict(before.served(old)) if rests else dict(old),
+        penalty=None if rests else adapted.penalty,
+        after_update=None if rests else adapted.after_update,
+    )
 
 
 def _after_merge(entry: Entry, before: Scheme, base: Scheme, adapted: Scheme) -> Scheme:
@@ -163,7 +169,7 @@ def _on(groups: tuple[int, ...], base: Scheme, adapted: Scheme) -> Scheme:
         return adapted
     # What agents of one network have in common follows the networks.
     banks = {
-        name: bank._replace(index=groups) if bank.index == old else bank
+        name: bank._replace(index=groups) if bank.index == old and not bank.memory else bank
         for name, bank in adapted.banks.items()
     }
     networks = grouped(groups)
@@ -184,7 +190,7 @@ def alike(scheme: Scheme) -> tuple[int, ...]:
 
 def merged(scheme: Scheme, banks: dict[str, Any]) -> Any:
     """The whole weights of every group of agents that are alike, [group, ...] on every leaf."""
-    tree, axes = scheme.weights(banks)
+    tree, axes = scheme.weights(scheme.served(banks))
     groups = alike(scheme)
     members = np.array([groups.index(group) for group in range(max(groups) + 1)])
 
