@@ -45,7 +45,7 @@ class Call(NamedTuple):
     """What a member asks of the program, and with what; `update`: how far it has come."""
 
     what: str
-    index: int
+    phase: int
     number: int
     update: int
     progress: Any
@@ -118,12 +118,12 @@ class Together:
             return self._split(self._program.begin(), asking)
         stacked = self._stacked({i: call.progress for i, call in asking.items()})
         if call.what == "compile":
-            if call.index not in self._phases:
-                self._phases[call.index] = self._program.compile(call.index, stacked)
+            if call.phase not in self._phases:
+                self._phases[call.phase] = self._program.compile(call.phase, stacked)
             return dict.fromkeys(asking)
         if call.what == "switch":
-            return self._split(self._program.switch(call.index, stacked), asking)
-        phase = self._phases[call.index]
+            return self._split(self._program.switch(call.phase, stacked), asking)
+        phase = self._phases[call.phase]
         run = phase.advance if call.what == "advance" else phase.play
         return self._split(run(stacked, jnp.int32(call.number)), asking)
 
