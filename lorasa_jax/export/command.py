@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lorasa_jax import keys, terminal
 from lorasa_jax.config import plugins
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import adapters, graph, source, stablehlo, tensors
 from lorasa_jax.export.policy import CARD
 from lorasa_jax.files import new_folder, refuse_link
