@@ -125,11 +125,6 @@ def _sequence(config, found) -> int | tuple[int, ...]:
     shown, batch, total = f"phases=[{','.join(config.phases)}]", config.batch, config.total_steps
     if config.switch_when is not None:
         raise ConfigError("switch_when and phases exclude each other; drop one of them.")
-    if config.sharing.get("rank_schedule", "none") != "none":
-        raise ConfigError(
-            f"sharing.rank_schedule={config.sharing['rank_schedule']} and phases exclude each "
-            "other; drop one of them."
-        )
     for entry in found[:-1]:
         if entry.steps is None:
             raise ConfigError(

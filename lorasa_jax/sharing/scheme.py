@@ -73,7 +73,8 @@ class Scheme(NamedTuple):
       update; trained banks may change as well. Used by kaleidoscope, adalora and dylora.
     at_rank(trees, rank) -> trees: those of the policy that is served, whose adapters have a rank
       of at most `rank`, None for what the run itself evaluates. Used by adalora and dylora.
-    ranks(trees) -> {layer: [agent]}: ranks that training decided, for the run's summary.
+    ranks(trees) -> {layer: [entry of the bank adapters]}: ranks that training decided, for the
+      run's summary.
     Measures are reported with the losses, under their names; the critic's as critic_<name>.
     """
 

@@ -187,8 +187,9 @@ class Run:
         if scheme.ranks is None:
             return []
         found = jax.tree.map(np.asarray, jax.vmap(scheme.ranks)(banks))
+        index = scheme.banks["adapters"].index
         return [
-            {layer: [int(rank) for rank in ranks[seed]] for layer, ranks in found.items()}
+            {layer: [int(ranks[seed, i]) for i in index] for layer, ranks in found.items()}
             for seed in range(self.config.num_seeds)
         ]
 
