@@ -57,9 +57,13 @@ def card(name: str) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> Options:
     """Options from [NAME] and `key=value` arguments; ConfigError names what is wrong."""
+    return keys.parse(Options, named(arguments))
+
+
+def named(arguments: list[str]) -> list[str]:
+    """The arguments with a first NAME as name=NAME."""
     first, *rest = arguments or [""]
-    words = [f"name={first}", *rest] if first and "=" not in first else arguments
-    return keys.parse(Options, words)
+    return [f"name={first}", *rest] if first and "=" not in first else arguments
 
 
 def demo(options: Options) -> Path:

@@ -4,6 +4,7 @@ Plays episodes with the policies of a run, or of a safetensors export, and print
 `render=true` also leaves a video and an interactive page of one episode in that folder.
 """
 
+import inspect
 import json
 import sys
 from dataclasses import dataclass
@@ -101,15 +102,18 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
 
 
 def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
-    """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode]."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(returns, (resamples, len(returns))).mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode].
+
+    The interval is None of fewer than `curves.LEAST_EPISODES`.
+    """
+    from lorasa_jax.analysis import curves
+
+    found = curves.mean_interval(returns, least=curves.LEAST_EPISODES, resamples=resamples)
     return {
         "mean": float(returns.mean()),
         "std": float(returns.std()),
         "median": float(np.median(returns)),
-        "interval": [float(low), float(high)],
+        "interval": None if found is None else [float(found[0]), float(found[1])],
     }
 
 
@@ -159,7 +163,9 @@ def render(options: Options, policy: "Policy") -> list[Path]:
     out = Path(options.out)
     video, page = out / f"episode.{options.format}", out / "episode.html"
     env = pictured(policy)
-    env.film(states, video)
+    shown = {"rewards": rewards, "title": title(policy)}
+    known = inspect.signature(env.film).parameters  # others' environments may take none of them
+    env.film(states, video, **{name: shown[name] for name in shown if name in known})
     env.replay(states, rewards, page, title=title(policy))
     return [video, page]
 
@@ -173,10 +179,10 @@ def show(results: dict) -> None:
     headers = ["policy", "mean", "std", "median", "95 % of the mean", "length"]
     table = Table(*headers, *(["win rate"] if wins else []))
     for row in results["policies"]:
-        low, high = row["interval"]
+        interval = "-" if row["interval"] is None else "{:,.1f} to {:,.1f}".format(*row["interval"])
         cells = [
             f"seed {row['policy']}", f"{row['mean']:,.1f}", f"{row['std']:,.1f}",
-            f"{row['median']:,.1f}", f"{low:,.1f} to {high:,.1f}", f"{row['length']:,.0f}",
+            f"{row['median']:,.1f}", interval, f"{row['length']:,.0f}",
         ]  # fmt: skip
         table.add_row(*cells, *([f"{row['win_rate']:.1%}"] if wins else []))
     console = Console(highlight=False)
