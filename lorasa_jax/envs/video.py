@@ -10,7 +10,7 @@ from lorasa_jax.files import replacing
 
 SIZE = (1280, 720)  # pixels, width and height
 MOST_FRAMES_PER_SECOND = 30.0
-SHADES = 9  # of every colour that a GIF must have
+SHADES, GREYS = 9, 16  # of every colour that a GIF must have, and of grey
 INK, PANEL = (33, 39, 46), (255, 255, 255, 205)
 
 Colour = tuple[int, int, int]
@@ -121,11 +121,14 @@ def _gif(path, frames, rate, colours):
 
     frames = iter(frames)
     first = next(frames)
-    palette = _palette(first, colours)
+    palette = _palette(first, colours) if colours else None
     undithered = Image.Dither.NONE  # which keeps still ground still, and files small
 
     def reduced(frame):
-        return Image.fromarray(frame).quantize(palette=palette, dither=undithered)
+        image = Image.fromarray(frame)
+        if palette is None:
+            return image.quantize(128)
+        return image.quantize(palette=palette, dither=undithered)
 
     reduced(first).save(
         path, save_all=True, append_images=map(reduced, frames), duration=round(1000 / rate),
@@ -134,7 +137,7 @@ def _gif(path, frames, rate, colours):
 
 
 def _palette(first, colours):
-    """A palette of shades of the colours, and of the colours that the first picture has most."""
+    """A palette of shades of the colours, of greys, and of what the first picture has most."""
     from PIL import Image
 
     shades = [
@@ -142,6 +145,7 @@ def _palette(first, colours):
         for colour in list(colours)[: 192 // SHADES]
         for strength in np.linspace(0.4, 1.15, SHADES)
     ]
+    shades += [np.full(3, level) for level in np.linspace(0, 255, GREYS)]
     rest = 256 - len(shades)
     found = Image.fromarray(first).quantize(rest).getpalette() or []
     values = [*np.array(shades, int).ravel().tolist(), *found][: 3 * 256]

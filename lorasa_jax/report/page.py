@@ -205,7 +205,7 @@ def _share(value):
 
 
 def _amount(value):
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"
 
 
 def _parameters(counts):

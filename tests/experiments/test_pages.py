@@ -58,7 +58,7 @@ def test_the_numbers_of_figure_2_are_those_of_the_kept_runs(runs):
                 step = run.steps.tolist().index(int(row["env_steps"]))
                 assert float(row["return"]) == run.returns[seed, step]
                 found += 1
-    assert found > 500
+    assert found > 300
 
 
 def test_the_documentations_tables_are_fresh():
