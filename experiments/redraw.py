@@ -79,7 +79,7 @@ def _learned(request, rows):
     return Learned(
         cell, tuple(seeds), steps, values("return"),
         values("win_rate") if first["win_rate"] else None,
-        whole_number(switch, "switch_at") if switch else None,
+        ((whole_number(switch, "switch_at"), "adapters"),) if switch else (),
     )  # fmt: skip
 
 

@@ -31,6 +31,10 @@ class Options:
     seed: int = keys.key(0, "of the episodes", least=0)
     sampled: bool = keys.key(False, "draw actions instead of taking the best")
     policy: int | None = keys.key(None, "one of the run's seeds; null: all", least=0)
+    rank: int | None = keys.key(
+        None, "serve adapters at this rank at most, of a run with sharing.rank_schedule; null: as "
+        "they were trained", least=1,
+    )  # fmt: skip
     render: bool = keys.key(False, "write a film and episode.html of the first policy")
     format: str = keys.key("mp4", "the film's format", choices=("mp4", "gif"))
 
@@ -46,6 +50,8 @@ def policies(options: Options) -> tuple["Policy", ...]:
     from lorasa_jax.training.runs import chosen_seed
 
     loaded = load_all(options.out, options.step)
+    if options.rank is not None:
+        loaded = tuple(policy.at_rank(options.rank) for policy in loaded)
     if options.policy is None:
         return loaded
     seed = chosen_seed(options.out, loaded[0].seeds, options.policy, "policy")
@@ -65,6 +71,7 @@ def evaluate(options: Options) -> dict:
         "episodes": options.episodes,
         "actions": "sampled" if options.sampled else "greedy",
         "seed": options.seed,
+        **({} if options.rank is None else {"rank": options.rank}),
         "policies": rows,
         **pictures,
     }
@@ -201,6 +208,9 @@ def main(arguments: list[str] | None = None) -> None:
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
     try:
         options = parse(arguments)
+        from lorasa_jax import compile_cache
+
+        compile_cache.enable()
         results = evaluate(options)
     except ConfigError as error:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ class Key(NamedTuple):
     check(value, key) -> value replaces the conversion by type; accepts describes what it takes.
     later: the key is newer than runs that did what its default says, and is no part of a run's
     identity while it has its default; a name: only where its section has the key of that name.
+    traced: a number that compiled code takes as an argument (training.numbers).
     """
 
     help: str
@@ -36,6 +37,7 @@ class Key(NamedTuple):
     check: Callable[[Any, str], Any] | None = None
     accepts: str | None = None
     later: bool | str = False
+    traced: bool = False
 
 
 def key(default: Any, help: str, **more: Any) -> Any:

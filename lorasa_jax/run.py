@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from lorasa_jax import config as configuration
 from lorasa_jax.config import overrides, plugins
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.training import multirun
 from lorasa_jax.training.execution import execute
 
 
@@ -27,6 +26,8 @@ def main() -> None:
         elif not flags:
             execute(configuration.load(settings))
         elif {"--multirun", "-m"} & set(flags):
+            from lorasa_jax.training import multirun
+
             multirun.check_flags(flags)
             sys.exit(multirun.batch(settings))
         elif "--cfg" in arguments and "job" in settings:

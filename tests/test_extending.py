@@ -10,10 +10,11 @@ import tokenize
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from lorasa_jax import config, envs, run, sharing
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import plan
+from lorasa_jax.training import plan, reporting
 from lorasa_jax.training.phases import build_teams
 
 TOP = Path(__file__).parents[1]
@@ -56,6 +57,30 @@ def test_a_file_is_enough(name):
 def test_what_is_added_trains(name, tmp_path):
     words = [f"plugins=[{name}]", *ADDED[name], *SMALL, f"out={tmp_path / 'run'}"]
     assert run.execute(config.load(words))["env_steps"] == 32
+
+
+def test_phases_are_called_what_the_row_calls_them(tmp_path, capsys, monkeypatch):
+    name = "a_scheme_of_three_phases"
+    settings = config.load([f"plugins=[{name}]", *ADDED[name], *SMALL, f"out={tmp_path}"])
+    reporter = reporting.Reporter(settings)
+    for phase, team in zip(settings.phase_names, build_teams(settings), strict=True):
+        reporter.switched(8, phase, team.actor.scheme.banks)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 8: share begins, trains net",
+        "step 8: adapt begins, trains adapters, net frozen",
+        "step 8: part begins, trains net",
+    ]
+    ends = {"share": (0, 8), "adapt": (16,), "part": (24, 32)}
+    rows = [
+        {"phase": phase, "env_steps": step, "seed": 0, "eval_return": 0.0, "train_return": None}
+        for phase, steps in ends.items()
+        for step in steps
+    ]
+    assert reporting.phase_starts(rows, settings) == [(8, "adapt"), (16, "part")]
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    reporting.draw_curve(rows, settings, tmp_path / "curve.png")
+    assert [text.get_text().strip() for text in drawn[0].axes[0].texts] == ["adapt", "part"]
 
 
 def test_a_measure_is_a_function_of_a_folder(tmp_path):

@@ -141,8 +141,8 @@ def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=Non
     """Means over seeds, smoothed, over faint seeds; ends with intervals at the right.
 
     The band is the mean's 95 % bootstrap interval; of fewer than three seeds every evaluation is a
-    point instead. A dotted line is the level of the untrained team, a dashed one where adapters
-    begin.
+    point instead. A dotted line is the level of the untrained team, a dashed one where a phase
+    after the first begins.
     """
     ends = []
     for i, one in enumerate(learned):
@@ -187,14 +187,13 @@ def _levels(axes, learned, metric):
 def _switches(axes, learned, colours):
     switches = {}
     for i, one in enumerate(learned):
-        if one.switch is not None:
-            colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
-            switches.setdefault(one.switch, []).append(colour)
-    for step, here in switches.items():
+        colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
+        for step, phase in one.phases:
+            switches.setdefault((step, phase), []).append(colour)
+    for (step, phase), here in switches.items():
         axes.axvline(step, color=here[0] if len(here) == 1 else "0.5", ls="--", lw=0.8)
-    if switches:
         axes.annotate(
-            "adapters", (min(switches), 1.0), (2, -1), xycoords=("data", "axes fraction"),
+            phase, (step, 1.0), (2, -1), xycoords=("data", "axes fraction"),
             textcoords="offset points", color="0.4", fontsize=6, va="top",
         )  # fmt: skip
 

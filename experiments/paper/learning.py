@@ -20,7 +20,7 @@ OPTIONS = {"run": "", "last": "5"}
 class Learned(NamedTuple):
     """A cell's evaluations: steps [step], returns and, on maps, shares of wins [seed, step].
 
-    switch is the step at which adapters began, None where there are none or seeds differ in it.
+    phases: (step, name) of every phase after the first; none where seeds differ in them.
     """
 
     cell: Cell
@@ -28,7 +28,7 @@ class Learned(NamedTuple):
     steps: np.ndarray
     returns: np.ndarray
     wins: np.ndarray | None
-    switch: int | None
+    phases: tuple[tuple[int, str], ...]
 
     def scores(self, metric: str) -> np.ndarray:
         """[seed, step] of `return` or `win_rate`."""
@@ -83,9 +83,9 @@ def given(folders: Sequence[Path]) -> list[Learned]:
             )
         wins = None if parts[0].wins is None else np.concatenate([part.wins for part in parts])
         returns = np.concatenate([part.returns for part in parts])
-        switches = {part.switch for part in parts}
-        switch = switches.pop() if len(switches) == 1 else None
-        learned.append(Learned(parts[0].cell, tuple(seeds), parts[0].steps, returns, wins, switch))
+        started = {part.phases for part in parts}
+        phases = started.pop() if len(started) == 1 else ()
+        learned.append(Learned(parts[0].cell, tuple(seeds), parts[0].steps, returns, wins, phases))
     return learned
 
 
@@ -133,5 +133,5 @@ def read(cell: Cell, out: Path, config: Config) -> Learned:
         )
 
     wins = values("win_rate") if "win_rate" in rows[0] else None
-    switch = reporting.switched_at(rows, config)
-    return Learned(cell, config.seeds, np.array(steps), values("eval_return"), wins, switch)
+    phases = tuple(reporting.phase_starts(rows, config))
+    return Learned(cell, config.seeds, np.array(steps), values("eval_return"), wins, phases)

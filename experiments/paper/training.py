@@ -20,7 +20,10 @@ from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError
 
 # Keys that only a second phase knows.
-_SECOND = ("switch_at", "switch_when", "switch_threshold", "switch_patience", "switch_margin")
+_SECOND = (
+    "phases", "phase_optimisers", "switch_at", "switch_when", "switch_threshold",
+    "switch_patience", "switch_margin",
+)  # fmt: skip
 
 
 class Interrupted(Exception):
@@ -124,6 +127,8 @@ def _donor(training, planned):
     """A run whose checkpoint at the switch is what this one's pretraining would end in."""
     config = training.config
     if config.switch_at is None or config.switch_when is not None or config.init_from is not None:
+        return None
+    if len(config.switches) > 1:  # a list of phases, or a way of sharing with more than two
         return None
     for other in planned:
         candidate = other.config

@@ -1,7 +1,11 @@
 """Checks of a configuration's keys against one another; every refusal is one sentence."""
 
+import itertools
+
 from lorasa_jax import sharing
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.learn import devices
+from lorasa_jax.sharing import sequence
 from lorasa_jax.values import whole_number
 
 
@@ -21,12 +25,13 @@ def divisions(config) -> None:
             f"algo.chunk_length={algo.chunk_length} must divide "
             f"algo.rollout_length={algo.rollout_length}."
         )
-    if algo.num_envs % config.devices:
+    _, parts = devices.split(config.devices, config.num_seeds)
+    if algo.num_envs % parts:
         raise ConfigError(
-            f"devices={config.devices} must divide algo.num_envs={algo.num_envs}; choose another "
-            "number of either."
+            f"devices={config.devices} gives every seed {parts} devices, whose number must divide "
+            f"algo.num_envs={algo.num_envs}; choose another number of either."
         )
-    sequences = config.batch // algo.chunk_length // config.devices
+    sequences = config.batch // algo.chunk_length // parts
     if sequences % algo.minibatches:
         raise ConfigError(
             f"algo.minibatches={algo.minibatches} must divide the {sequences} sequences of an "
@@ -55,7 +60,12 @@ def switch(config, cell: dict, notes: list[str]) -> int | tuple[int, ...] | None
     Raises:
       ConfigError: there is no such phase, or a step that cannot be one.
     """
-    phases = sharing.REGISTRY.row(config.sharing["name"]).phases
+    row = sharing.REGISTRY.row(config.sharing["name"])
+    if config.phases is not None:
+        return _sequence(config, sequence.entries(config.phases, row))
+    if config.phase_optimisers == "kept":
+        raise ConfigError("phase_optimisers=kept needs a list of phases; add phases or drop it.")
+    phases = row.phases
     value, count = config.switch_at, len(phases) - 1
     if count == 0:
         _no_second_phase(config)
@@ -79,6 +89,40 @@ def switch(config, cell: dict, notes: list[str]) -> int | tuple[int, ...] | None
     for step, before in zip(steps, (0, *steps), strict=False):
         _check_step(config, step, before)
     return steps[0] if count == 1 else steps
+
+
+def _sequence(config, found) -> int | tuple[int, ...]:
+    """The steps at which the phases of a list after the first begin."""
+    shown, batch, total = f"phases=[{','.join(config.phases)}]", config.batch, config.total_steps
+    if config.switch_when is not None:
+        raise ConfigError("switch_when and phases exclude each other; drop one of them.")
+    for entry in found[:-1]:
+        if entry.steps is None:
+            raise ConfigError(
+                f"{shown}: {entry.word} needs its number of steps, such as {entry.word}:{batch}; "
+                "only the last phase does without."
+            )
+    for entry in found:
+        if entry.steps is not None and (entry.steps % batch or not entry.steps):
+            raise ConfigError(
+                f"{shown}: the {entry.steps} steps of {entry.word} must be a multiple of the "
+                f"{batch} steps of one update, such as {max(entry.steps // batch, 1) * batch}."
+            )
+    starts = tuple(itertools.accumulate(entry.steps for entry in found[:-1]))
+    last = found[-1].steps
+    if starts[-1] >= total or last not in (None, total - starts[-1]):
+        rest = f"end at total_steps={total}, and " + (
+            f"the phases before the last take {starts[-1]} steps already"
+            if starts[-1] >= total
+            else f"leave {total - starts[-1]} steps for the last, which says {last}"
+        )
+        raise ConfigError(f"{shown} must {rest}.")
+    switches = starts[0] if len(starts) == 1 else starts
+    if config.switch_at not in (None, switches):
+        raise ConfigError(f"switch_at={config.switch_at} and {shown} differ; drop switch_at.")
+    if config.init_from is not None:
+        _start(config, starts[0])
+    return switches
 
 
 def _no_second_phase(config):

@@ -14,6 +14,7 @@ from lorasa_jax.learn import algorithms
 from lorasa_jax.learn.ppo import Hyperparameters
 from lorasa_jax.policy.networks import Network
 from lorasa_jax.registry import NoKeys
+from lorasa_jax.sharing import sequence
 from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
 from lorasa_jax.values import whole_number
 
@@ -59,6 +60,17 @@ class RunKeys:
         "preset's share of the run",
         check=_switch, accepts="a whole number, or a list",
     )  # fmt: skip
+    phases: tuple[str, ...] | None = key(
+        None, "phases with their steps, such as [ps:2e6,ps_lora:1e6,ps:1e6,ps_lora]; the last runs "
+        "to total_steps; merge before one takes adapters into the networks; null: those of the "
+        "way of sharing",
+        check=sequence.texts, accepts="a list of phases", later=True,
+    )  # fmt: skip
+    phase_optimisers: str = key(
+        "fresh", "what a bank of the actor that trains in an earlier phase too finds again: fresh "
+        "optimisers, or its own as it left them (kept), except after a merge",
+        choices=("fresh", "kept"), later=True,
+    )  # fmt: skip
     switch_when: str | None = key(
         None, "switch when this rule holds on evaluations, at switch_at at the latest",
         choices=SWITCH_RULES,
@@ -74,7 +86,7 @@ class RunKeys:
     seed: int = key(0, "the first seed", least=0)
     num_seeds: int = key(1, "seeds in one vmapped run: seed ... seed + num_seeds - 1", least=1)
     devices: int = key(
-        1, "CPU cores or GPUs over which environments are split", least=1, later=True
+        1, "CPU cores or GPUs over which seeds are split, then environments", least=1, later=True
     )
     eval_every: int = key(50, "updates between evaluations", least=1)
     eval_episodes: int = key(None, "greedy episodes of an evaluation", least=1, cell=True)
@@ -86,6 +98,15 @@ class RunKeys:
     updates_per_call: int = key(
         5, "updates a compiled call: how often the bar moves and signals are heard", least=1
     )
+    progress_every: float = key(
+        5.0, "seconds of silence after which a log gets a line of progress; 0: none", least=0,
+        later=True,
+    )  # fmt: skip
+    compile_cache: str | None = key(
+        "auto", "the folder of compiled programs, which later runs need not compile; auto: "
+        "lorasa_jax in the user's cache folder; null: none. JAX_COMPILATION_CACHE_DIR wins over it",
+        later=True,
+    )  # fmt: skip
     plugins: tuple[str, ...] = key(
         (), "modules that register your own environments, ways of sharing and algorithms",
         check=_modules, accepts="a list of modules",
@@ -162,12 +183,29 @@ class Config(RunKeys):
         return (*(switch // self.batch for switch in self.switches), self.num_updates)
 
     @property
+    def sequence(self) -> tuple[sequence.Entry, ...] | None:
+        """The phases of `phases`, where such a list is given."""
+        if self.phases is None:
+            return None
+        return sequence.entries(self.phases, sharing.REGISTRY.row(self.sharing["name"]))
+
+    @property
     def phase_names(self) -> tuple[str, ...]:
-        return tuple(phase.name for phase in sharing.REGISTRY.row(self.sharing["name"]).phases)
+        row = sharing.REGISTRY.row(self.sharing["name"])
+        if self.sequence is not None:
+            return sequence.names(self.sequence, row)
+        return tuple(phase.name for phase in row.phases)
+
+    def keeps_optimisers(self, phase: int) -> bool:
+        """Whether the actor's banks find their optimisers' states again when a phase begins."""
+        if self.sequence is None or self.sequence[phase].merged:
+            return False
+        return self.phase_optimisers == "kept"
 
     def algo_of(self, phase: int) -> Hyperparameters:
-        """The algorithm's numbers in a phase; the first of several has some of its own."""
-        if self.pretrain is None or phase != 0:
+        """The algorithm's numbers in a phase; the first of several kinds has some of its own."""
+        kind = phase if self.sequence is None else self.sequence[phase].kind
+        if self.pretrain is None or kind != 0:
             return self.algo
         return self.algo.replace(**{name: getattr(self.pretrain, name) for name in PRETRAIN})
 
@@ -210,7 +248,7 @@ def _values(section):
 # imported, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
-    "preset",
+    "preset", "progress_every", "compile_cache",
 )  # fmt: skip
 
 

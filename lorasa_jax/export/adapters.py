@@ -19,6 +19,7 @@ USE = (
     "policy.py: policy = with_adapters(load(EXPORT OF THE BACKBONE), FOLDER), or for one agent "
     "weights = load_adapters(AGENT'S FOLDER, the backbone's weights)"
 )
+_FORMS = ("lora", "factored", "svd")  # all products A B
 _BIAS = {"none": "none", "lora": "lora_only", "all": "all"}
 
 
@@ -30,10 +31,10 @@ def write(folder: Path, policy: Policy) -> list[dict]:
     Raises:
       ConfigError: the run has no adapters, or not yet, or they are of another kind than lora.
     """
-    kind = policy.config.sharing.get("kind", "lora")
-    if kind != "lora":
+    spec = policy.config.lora_spec()
+    if spec is not None and spec.kind not in _FORMS:
         raise ConfigError(
-            f"format=adapters holds adapters of sharing.kind=lora, and this run has {kind}; "
+            f"format=adapters holds adapters of sharing.kind=lora, and this run has {spec.kind}; "
             "choose format=safetensors, which holds the merged weights."
         )
     if "adapters" not in policy.team.actor.scheme.banks:
@@ -46,6 +47,12 @@ def write(folder: Path, policy: Policy) -> list[dict]:
             f"step={policy.step} lies in the pretraining of {policy.out}, which has no adapters "
             "yet; give a later step, or another format."
         )
+    if len(policy.config.switches) > 1:
+        raise ConfigError(
+            "format=adapters holds adapters for networks that a checkpoint holds by themselves, "
+            f"and {policy.out} has trained or merged them since; choose format=safetensors, which "
+            "has the merged weights."
+        )
     assert policy.banks is not None  # a run's policy has them
     copy_reader(folder)
     agents = []
@@ -53,11 +60,20 @@ def write(folder: Path, policy: Policy) -> list[dict]:
         (folder / stem).mkdir()
         entry = policy.team.actor.scheme.banks["adapters"].index[i]
         adapter = jax.tree.map(np.asarray, entry_of(policy.banks["adapters"], entry))
+        adapter = {layer: factors(parts) for layer, parts in adapter.items()}
         stored = store(folder / stem, ADAPTER_MODEL, tensors(adapter))
         config = configuration(policy, i, adapter, stored["sha256"])
         (folder / stem / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         agents.append({**stored, "file": f"{stem}/{ADAPTER_MODEL}"})
     return agents
+
+
+def factors(parts: dict) -> dict:
+    """A layer's parts with A = P diag(l) and B = Q where it has P, l and Q."""
+    if "singular" not in parts:
+        return parts
+    rest = {name: x for name, x in parts.items() if name not in ("left", "singular", "right")}
+    return {**rest, "a": parts["left"] * parts["singular"], "b": parts["right"]}
 
 
 def tensors(adapter: dict) -> dict[str, np.ndarray]:
@@ -74,11 +90,11 @@ def configuration(policy: Policy, agent: int, adapter: dict, sha256: str) -> dic
     assert policy.banks is not None  # a run's policy has them
     spec = policy.config.lora_spec()
     low_rank = [layer for layer, parts in adapter.items() if "a" in parts]
-    ranks = {layer: spec.rank_of(layer_of(layer)) for layer in low_rank}
+    ranks = {layer: adapter[layer]["a"].shape[-1] for layer in low_rank}
     # Rounded: alpha is kept as alpha / rank, or alpha / sqrt(rank).
     alphas = {
-        layer: round(spec.scaling(layer_of(layer)) * spec.divisor(layer_of(layer)), 9)
-        for layer in ranks
+        layer: round(spec.scaling(layer_of(layer)) * (rank**0.5 if spec.rslora else rank), 9)
+        for layer, rank in ranks.items()
     }
     alpha = float(spec.rank if spec.alpha is None else spec.alpha)
     backbone = policy.team.actor.scheme.banks["net"].index[agent]
@@ -115,6 +131,6 @@ def backbone_run(policy: Policy) -> str:
     pretraining = [
         row["env_steps"]
         for row in reporting.read_metrics(Path(policy.out))
-        if row["phase"] == "pretrain"
+        if row["phase"] == policy.config.phase_names[0]
     ]
-    return f"{policy.out}@{max(pretraining, default=policy.config.switch_at)}"
+    return f"{policy.out}@{max(pretraining, default=policy.config.switches[0])}"

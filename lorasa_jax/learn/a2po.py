@@ -87,7 +87,7 @@ class A2po(Hyperparameters):
         choices=tuple(OTHERS),
     )  # fmt: skip
     others_clip: float | None = key(
-        None, "how far others' ratios count from 1; null: half of clip", above=0
+        None, "how far others' ratios count from 1; null: half of clip", above=0, traced=True
     )
     trace_others: str = key(
         "all", "whose ratios a trace takes in rounds after the first (loop epoch)",
@@ -238,7 +238,7 @@ def turn(turns: Turns, place: Place, experience: Experience, team_: Team, hp: A2
         factor = _arrange(agent_batch)(ratios.product(latest, place.others))
         weighted_batch = OTHERS[hp.others](agent_batch, factor, hp)
         parts = batches.minibatches(key, weighted_batch, hp.minibatches)
-        return jax.lax.scan(one_step, carry, parts)
+        return jax.lax.scan(one_step, carry, (parts, ppo.step_keys(key, hp)))
 
     passes = jax.random.split(place.key, hp.epochs if hp.loop == "agent" else 1)
     start = (turns.actor, turns.critic, turns.norm), turns.stopped[agent]
@@ -306,12 +306,14 @@ def _normalised(advantages, active, hp):
 
 
 def _step_of(place: Place, team_: Team, hp: A2po):
-    """step(learners, batch) -> (learners, report) of the agent at turn."""
+    """step(learners, (batch, key)) -> (learners, report) of the agent at turn."""
     clip = CLIPS[hp.clip_schedule](hp.clip, place.place.astype(float) + 1, team_.env.num_agents)
 
-    def one_step(learners, agent_batch):
+    def one_step(learners, inputs):
+        agent_batch, key = inputs
+        turn_of = agent_batch, place.agent, clip, team_, hp, key
         if hp.two_stage:
-            learners = agent_step.critic_step(learners, agent_batch, place.agent, clip, team_, hp)
-        return agent_step.step(learners, agent_batch, place.agent, clip, team_, hp)
+            learners = agent_step.critic_step(learners, *turn_of)
+        return agent_step.step(learners, *turn_of)
 
     return one_step

@@ -10,10 +10,11 @@ from lorasa_jax.learn.team import Learner, Role, Team
 from lorasa_jax.learn.value_norm import ValueNorm
 
 
-def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters, key=None):
     """One gradient step of an agent [] on its own samples, summed over their blocks.
 
-    learners: actor, critic and value statistics. Returns them, and a report.
+    learners: actor, critic and value statistics. key: for the schemes' penalties, where they draw
+    something. Returns the learners, and a report.
     """
     actor, critic, norm = learners
     norm = _with_targets(norm, batch.target, agent, hp)
@@ -28,17 +29,20 @@ def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters):
     )
     acted = devices.total(batch.active.sum().astype(float), hp)
     samples = jnp.float32(hp.devices * batch.target.size)
+    actor_extra, actor_measures = team.penalty(team_.actor, actor.banks, key)
+    critic_extra, critic_measures = team.penalty(team_.critic, critic.banks, key)
     actor, actor_norm = team.step_agent(
-        team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale
+        team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale, actor_extra
     )
     critic, critic_norm = team.step_agent(
-        team_.critic, critic, critic_gradient, agent, samples, hp.lr_scale
+        team_.critic, critic, critic_gradient, agent, samples, hp.lr_scale, critic_extra
     )
     report = ppo.report(sums, jnp.maximum(acted, 1.0), samples, actor_norm, critic_norm)
+    report |= team.named(actor_measures, critic_measures)
     return (actor, critic, norm), report
 
 
-def critic_step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters):
+def critic_step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters, key=None):
     """`step` of the critic alone; returns actor, critic and value statistics."""
     actor, critic, norm = learners
     norm = _with_targets(norm, batch.target, agent, hp)
@@ -51,7 +55,8 @@ def critic_step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparam
     norm_of_agent = _of_agent(norm, agent)
     gradient, _ = ppo.gradients(weights, entries, norm_of_agent, batch, team_, hp, clip)
     samples = jnp.float32(hp.devices * batch.target.size)
-    critic, _ = team.step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale)
+    extra, _ = team.penalty(team_.critic, critic.banks, key)
+    critic, _ = team.step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale, extra)
     return actor, critic, norm
 
 

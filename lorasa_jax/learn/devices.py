@@ -1,11 +1,13 @@
-"""Learning on several devices: each plays and learns from its own environments, sums are shared.
+"""Learning on several devices: each has its own seeds; what is left over splits environments.
 
-Every device runs the same update on an equal part of the environments, with the same parameters.
-Wherever an update sums or averages over samples it does so over all devices, so that parameters
-stay equal; `Hyperparameters.devices` tells it how many there are. On a CPU a device is a group of
-threads: two of them use two cores better than one does.
+Devices with different seeds share nothing. Those with the same seeds run the same update on equal
+parts of the environments, with the same parameters.
+Wherever an update sums or averages over samples it does so over all devices of a seed, so that
+parameters stay equal; `Hyperparameters.devices` tells it how many those are. On a CPU a device is a
+group of threads: two of them use two cores better than one does.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,13 @@ from jax.sharding import PartitionSpec as P
 
 from lorasa_jax.errors import ConfigError
 
-AXIS = "devices"
+SEEDS, AXIS = "seeds", "devices"
+
+
+def split(count: int, num_seeds: int) -> tuple[int, int]:
+    """Into how many parts `count` devices split the seeds, and every seed's environments."""
+    parts = math.gcd(count, num_seeds)
+    return parts, count // parts
 
 
 def prepare(count: int) -> None:
@@ -53,27 +61,37 @@ def own_key(key: jax.Array, hp) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(AXIS)) if hp.devices > 1 else key
 
 
-def share(hp, count: int):
+def share(hp, count: int, num_seeds: int):
     """The numbers of one of `count` devices."""
-    return hp.replace(num_envs=hp.num_envs // count, devices=count)
+    _, parts = split(count, num_seeds)
+    return hp.replace(num_envs=hp.num_envs // parts, devices=parts)
 
 
-def compile_split(function: Callable, progress, n: jax.Array, count: int) -> Callable:
-    """Compiles function(progress, n) -> progress for `count` devices; consumes its progress.
+def compile_split(
+    function: Callable, progress, lanes, n: jax.Array, count: int, num_seeds: int
+) -> Callable:
+    """Compiles function(progress, lanes, n) -> progress for `count` devices; consumes its progress.
 
-    Every leaf of `progress.state.runner` is [seed, env, ...] and split over environments; all
-    else is the same on all devices.
+    Every leaf of `progress` and `lanes` is [seed, ...] and split over seeds;
+    those of `progress.state.runner` are [seed, env, ...] and split over environments too. All else
+    is the same on all devices that have a seed.
     """
-    mesh = Mesh(np.array(jax.devices()[:count]), (AXIS,))
-    specs = jax.tree.map(lambda _: P(), progress)
-    runner = jax.tree.map(lambda _: P(None, AXIS), progress.state.runner)
+    parts = split(count, num_seeds)
+    mesh = Mesh(np.array(jax.devices()[:count]).reshape(parts), (SEEDS, AXIS))
+    specs = jax.tree.map(lambda _: P(SEEDS), progress)
+    runner = jax.tree.map(lambda _: P(SEEDS, AXIS), progress.state.runner)
     specs = specs._replace(state=specs.state._replace(runner=runner))
     places = jax.tree.map(lambda _, spec: NamedSharding(mesh, spec), progress, specs)
     everywhere = NamedSharding(mesh, P())
-    split = jax.shard_map(
-        function, mesh=mesh, in_specs=(specs, P()), out_specs=specs, check_vma=False
+    lane_places = NamedSharding(mesh, P(SEEDS))
+    shared = jax.shard_map(
+        function, mesh=mesh, in_specs=(specs, P(SEEDS), P()), out_specs=specs, check_vma=False
     )
-    put = jax.device_put
-    compiled = jax.jit(split, donate_argnums=0)
-    compiled = compiled.lower(put(progress, places), put(n, everywhere)).compile()
-    return lambda progress, n: compiled(put(progress, places), put(n, everywhere))
+    compiled = jax.jit(shared, donate_argnums=0)
+
+    def placed(progress, lanes, n):
+        put = jax.device_put
+        return put(progress, places), put(lanes, lane_places), put(n, everywhere)
+
+    compiled = compiled.lower(*placed(progress, lanes, n)).compile()
+    return lambda *arguments: compiled(*placed(*arguments))

@@ -1,5 +1,6 @@
 """A finished policy: what a run's checkpoint or an export holds for one seed, ready to act."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed, normalised, showing
 from lorasa_jax.envs.types import Environment
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import Team, forward
 
 
@@ -53,6 +55,21 @@ class Policy:
     def env(self) -> Environment:
         """The environment of training; its observations are what `act` takes, not normalised."""
         return self.team.env
+
+    def at_rank(self, rank: int) -> "Policy":
+        """The same policy with adapters of a rank of at most `rank`.
+
+        Raises:
+          ConfigError: it is an export, or its adapters have no ranks to choose from.
+        """
+        scheme = self.team.actor.scheme
+        if self.banks is None or scheme is None or scheme.at_rank is None:
+            raise ConfigError(
+                f"rank={rank} needs a run's adapters that serve at any rank, and {self.out} has "
+                "none; give a run with sharing.rank_schedule=dylora or adalora, after its switch."
+            )
+        banks = scheme.served(self.banks, rank)
+        return dataclasses.replace(self, banks=banks, weights=scheme.weights(banks))
 
     def initial_carry(self, *shape: int) -> jax.Array:
         """Zeros [*shape, agent, carry]: the recurrent state at the start of an episode."""

@@ -35,10 +35,13 @@ def update(
     runner, trajectory, episodes = rollout.collect(collect_key, team_, state, hp)
     advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
     batch = _batch(state, trajectory, advantages, targets, team_, hp)
-    one_step = ppo.guarded(lambda learners, part: step(learners, part, team_, hp), hp.target_kl)
+    one_step = ppo.guarded(
+        lambda learners, inputs: step(learners, inputs[0], team_, hp, inputs[1]), hp.target_kl
+    )
 
     def epoch(carry, key):
-        return jax.lax.scan(one_step, carry, batches.minibatches(key, batch, hp.minibatches))
+        parts = batches.minibatches(key, batch, hp.minibatches)
+        return jax.lax.scan(one_step, carry, (parts, ppo.step_keys(key, hp)))
 
     ((actor, critic, norm), _), reports = jax.lax.scan(
         epoch,
@@ -68,8 +71,11 @@ def _batch(state, trajectory, advantages, targets, team_, hp) -> batches.Batch:
     )
 
 
-def step(learners, batch: batches.Batch, team_: Team, hp):
-    """One gradient step of actor and critic on a batch, summed over its blocks."""
+def step(learners, batch: batches.Batch, team_: Team, hp, key=None):
+    """One gradient step of actor and critic on a batch, summed over its blocks.
+
+    key: for the schemes' penalties, where they draw something.
+    """
     actor, critic, norm = learners
     over = (0, 1, 3)
     moments = batch.target.mean(over), jnp.square(batch.target).mean(over)
@@ -89,8 +95,15 @@ def step(learners, batch: batches.Batch, team_: Team, hp):
     )
     active = devices.total(batch.active.sum(over).astype(float), hp)
     samples = jnp.full_like(active, hp.devices * batch.active.size / active.size)
-    actor, actor_norm = team.step(team_.actor, actor, actor_gradient, active, hp.lr_scale)
-    critic, critic_norm = team.step(team_.critic, critic, critic_gradient, samples, hp.lr_scale)
+    actor_extra, actor_measures = team.penalty(team_.actor, actor.banks, key)
+    critic_extra, critic_measures = team.penalty(team_.critic, critic.banks, key)
+    actor, actor_norm = team.step(
+        team_.actor, actor, actor_gradient, active, hp.lr_scale, actor_extra
+    )
+    critic, critic_norm = team.step(
+        team_.critic, critic, critic_gradient, samples, hp.lr_scale, critic_extra
+    )
     acted = jnp.maximum(active.sum(), 1.0)
     report = ppo.report(sums, acted, samples.sum(), actor_norm, critic_norm)
+    report |= team.named(actor_measures, critic_measures)
     return (actor, critic, norm), report

@@ -45,13 +45,19 @@ class Hyperparameters:
         None, "steps that gradients reach back through the recurrent state", least=1, cell=True
     )
     epochs: int = key(None, "passes over the trajectory per update", least=1, cell=True)
-    clip: float = key(None, "PPO's clip range: ratios count within 1 +- clip", above=0, cell=True)
-    actor_lr: float = key(None, "learning rate of the actors", above=0, cell=True)
-    critic_lr: float = key(None, "learning rate of the critics", above=0, cell=True)
-    entropy_coef: float = key(None, "weight of the entropy bonus", least=0, cell=True)
-    gamma: float = key(None, "discount a step", above=0, most=1, cell=True)
-    gae_lambda: float = key(None, "decay of the advantages' traces", least=0, most=1, cell=True)
-    max_grad_norm: float = key(None, "clip of a gradient's global norm", above=0, cell=True)
+    clip: float = key(
+        None, "PPO's clip range: ratios count within 1 +- clip", above=0, cell=True, traced=True
+    )
+    actor_lr: float = key(None, "learning rate of the actors", above=0, cell=True, traced=True)
+    critic_lr: float = key(None, "learning rate of the critics", above=0, cell=True, traced=True)
+    entropy_coef: float = key(None, "weight of the entropy bonus", least=0, cell=True, traced=True)
+    gamma: float = key(None, "discount a step", above=0, most=1, cell=True, traced=True)
+    gae_lambda: float = key(
+        None, "decay of the advantages' traces", least=0, most=1, cell=True, traced=True
+    )
+    max_grad_norm: float = key(
+        None, "clip of a gradient's global norm", above=0, cell=True, traced=True
+    )
     ratio: str = key(
         "per_dimension", "whether each action dimension's ratio is clipped, or their product",
         choices=("per_dimension", "joint"),
@@ -67,7 +73,7 @@ class Hyperparameters:
     )
     target_kl: float | None = key(
         None, "leave out an update's remaining gradient steps once the policy's KL is above this",
-        above=0, later=True,
+        above=0, later=True, traced=True,
     )  # fmt: skip
     lr_decay: str = key(
         "none", "linear: learning rates go to zero over the run", check=lr_decay,
@@ -166,7 +172,8 @@ def gradients(
     def loss(trained, block):
         actor, critic = weights(trained)
         sums = sum_losses(actor, critic, norm, block, team, hp, clip)
-        bonus = hp.entropy_coef * sums.entropy if hp.entropy_coef else 0.0
+        without = isinstance(hp.entropy_coef, int | float) and hp.entropy_coef == 0  # not traced
+        bonus = 0.0 if without else hp.entropy_coef * sums.entropy
         return sums.policy + sums.value - bonus, sums
 
     def accumulate(total, block):
@@ -245,6 +252,11 @@ def guarded(step: Callable, target_kl: float | None) -> Callable:
         return jax.lax.cond(stopped, skip, go)
 
     return always if target_kl is None else until
+
+
+def step_keys(key: jax.Array, hp: Hyperparameters) -> jax.Array:
+    """A key [minibatch] for every gradient step of a pass; `key` itself stays of use."""
+    return jax.random.split(jax.random.fold_in(key, 1), hp.minibatches)
 
 
 def means(reports: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -27,12 +27,16 @@ class Role(NamedTuple):
 
 
 class Team(NamedTuple):
-    """All that is static about who acts: environment, action distribution, actor and critic."""
+    """All that is static about who acts: environment, action distribution, actor and critic.
+
+    clusters: the group of every agent, where the way of sharing has groups.
+    """
 
     env: Any
     distribution: Any
     actor: Role
     critic: Role
+    clusters: tuple[int, ...] | None = None
 
 
 def adam(learning_rate: float, max_grad_norm: float) -> optax.GradientTransformation:
@@ -73,20 +77,58 @@ def split(role: Role, banks: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return trained, frozen
 
 
+def penalty(role: Role, banks: dict[str, Any], key: jax.Array | None) -> tuple[Any, dict]:
+    """The scheme's penalty: its gradient {trained bank: tree}, and its measures {name: []}.
+
+    None and no measures for a scheme without one.
+    """
+    if role.scheme.penalty is None:
+        return None, {}
+    trained, frozen = split(role, banks)
+    return jax.grad(lambda trees: role.scheme.penalty({**frozen, **trees}, key), has_aux=True)(
+        trained
+    )
+
+
+def after_update(role: Role, learner: Learner, reports: dict, when, key) -> tuple[Learner, dict]:
+    """What the scheme does between updates; returns the learner, and measures {name: []}."""
+    if role.scheme.after_update is None:
+        return learner, {}
+    banks, opt_state, measures = role.scheme.after_update(
+        learner.banks, learner.opt_state, reports, when, key
+    )
+    return Learner(banks, opt_state), measures
+
+
+def named(actor_measures: dict, critic_measures: dict) -> dict:
+    """Measures of the actor's and the critic's scheme, as they are reported."""
+    return actor_measures | {f"critic_{name}": x for name, x in critic_measures.items()}
+
+
+def _with(gradient, extra):
+    return gradient if extra is None else jax.tree.map(jnp.add, gradient, extra)
+
+
 def _scaled(updates, lr_scale):
     """An optimiser's updates at another learning rate, which Adam's are proportional to."""
     return updates if lr_scale is None else jax.tree.map(lambda x: lr_scale * x, updates)
 
 
 def step(
-    role: Role, learner: Learner, gradients: dict[str, Any], counts: jax.Array, lr_scale=None
+    role: Role,
+    learner: Learner,
+    gradients: dict[str, Any],
+    counts: jax.Array,
+    lr_scale=None,
+    extra: dict[str, Any] | None = None,
 ) -> tuple[Learner, jax.Array]:
     """One optimiser step for every entry of every trained bank, each with its own clip.
 
     gradients are those of a sum over samples, counts [agent] the samples behind them: every
     entry's gradient becomes the mean over the samples of the agents that use it, so that under
     full sharing all samples are averaged and under LoRA each agent minimises its own mean loss.
-    lr_scale []: what the learning rate is multiplied by, if anything.
+    lr_scale []: what the learning rate is multiplied by, if anything. extra: the gradient of a
+    penalty, which is added to the means.
 
     Returns the learner and the largest gradient norm before clipping.
     """
@@ -94,6 +136,7 @@ def step(
     for name, gradient in gradients.items():
         samples = jnp.maximum(agent_counts(role.scheme.banks[name], counts), 1.0)
         mean = jax.vmap(lambda tree, n: jax.tree.map(lambda x: x / n, tree))(gradient, samples)
+        mean = _with(mean, extra and extra[name])
         norms.append(jax.vmap(optax.global_norm)(mean).max())
         updates, opt_state[name] = jax.vmap(role.optimiser.update)(mean, learner.opt_state[name])
         banks[name] = optax.apply_updates(learner.banks[name], _scaled(updates, lr_scale))
@@ -107,16 +150,19 @@ def step_agent(
     agent: jax.Array,
     count: jax.Array,
     lr_scale=None,
+    extra: dict[str, Any] | None = None,
 ) -> tuple[Learner, jax.Array]:
     """One optimiser step for the entries that one agent [] uses; all others stay as they are.
 
-    gradients {bank: entry} are those of a sum over `count` samples; lr_scale as for `step`.
+    gradients {bank: entry} are those of a sum over `count` samples; lr_scale and extra, which has
+    all entries, as for `step`.
     Returns the learner and the largest gradient norm before clipping.
     """
     banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
     for name, gradient in gradients.items():
         entry = role.scheme.entry(name, agent)
         mean = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), gradient)
+        mean = _with(mean, extra and entry_of(extra[name], entry))
         norms.append(optax.global_norm(mean))
         old = entry_of(learner.banks[name], entry), entry_of(learner.opt_state[name], entry)
         updates, new_state = role.optimiser.update(mean, old[1])

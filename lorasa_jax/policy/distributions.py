@@ -5,12 +5,13 @@ whole trajectory's randomness comes from one call outside the loop; `log_prob` a
 stored actions, `mode` is the greedy one, `to_env` makes one to act with.
 Log-probabilities keep a last axis: one entry per action dimension, a single one where discrete;
 `dimensions` tells which of them exist. `measures` are further numbers that training reports.
+Distrax is imported where it is first used: it takes as long as JAX itself, and a run says something
+before.
 """
 
 from dataclasses import dataclass
 from typing import Any, cast
 
-import distrax
 import jax
 import jax.numpy as jnp
 
@@ -32,6 +33,8 @@ class Categorical:
         return {}
 
     def _distribution(self, outputs, legal) -> Any:
+        import distrax
+
         return distrax.Categorical(logits=jnp.where(legal, outputs["logits"], -1e10))
 
     def noise(self, key, *shape):
@@ -91,6 +94,8 @@ class SquashedGaussian:
         return self.std_min + (STD_LIMIT - self.std_min) * jax.nn.sigmoid(outputs["log_std"])
 
     def _gaussian(self, outputs) -> Any:
+        import distrax
+
         return distrax.Normal(outputs["mean"], self.std(outputs))
 
     def noise(self, key, *shape):
@@ -132,4 +137,6 @@ class SquashedGaussian:
 
 def log_slope(x: jax.Array) -> jax.Array:
     """log |d tanh(x) / dx|, stable for large |x|."""
+    import distrax
+
     return cast(jax.Array, distrax.Tanh().forward_log_det_jacobian(x))

@@ -129,8 +129,7 @@ def _facts(wr, stories):
             parts.append(f"win rate {story.summary['win_rate']:.1%}")
         if story.snd is not None:
             parts.append(f"System Neural Diversity {story.snd:.3g}")
-        if story.switched_at is not None:
-            parts.append(f"adapters from step {story.switched_at:,}")
+        parts += [f"{phase} from step {step:,}" for step, phase in story.phases]
         yield wr.P(", ".join(parts) + ".")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from html import escape
 from pathlib import Path
@@ -23,11 +24,11 @@ _MEASURES = (
     "Final return", "of", "per seed", "Win rate", "wins per seed", "Best return",
     "Spread of actions",
     "Neural diversity",
-    "Switched at step", "Actor parameters", "Actor adapters", "Critic parameters",
+    "Phases", "Actor parameters", "Actor adapters", "Critic parameters",
     "Critic adapters", "Speed",
 )  # fmt: skip
 _COMPARED = (
-    "n", "Win rate", "Final return", "To the first", "Neural diversity", "Switched at step",
+    "n", "Win rate", "Final return", "To the first", "Neural diversity", "Phases",
     "Actor parameters", "Actor adapters", "Speed",
 )  # fmt: skip
 # Keys that tell no run from another.
@@ -100,7 +101,7 @@ def results(stories: list[Story]) -> str:
 def _compared(stories):
     """A row a run, best first within an environment; what no run has is left out."""
     labels = dict(zip(map(id, stories), labels_of(stories), strict=True))
-    ordered = sorted(stories, key=lambda s: (s.summary["env"], -_headline(s)[1]))
+    ordered = sorted(stories, key=lambda s: (s.summary["env"], -_mean(_headline(s)[1])))
     columns = [
         {"n": str(len(s.summary["seeds"])), **_difference(s, ordered), **measures(s)}
         for s in ordered
@@ -144,11 +145,14 @@ def labels_of(stories: list[Story]) -> list[str]:
 
 
 def _headline(story):
-    """(score, mean at the end, every seed's) that runs are compared by."""
-    summary = story.summary
-    if "win_rate" in summary:
-        return "win_rate", summary["win_rate"], summary["win_rate_per_seed"]
-    return "eval_return", summary["eval_return"], summary["eval_return_per_seed"]
+    """(score, every seed's at the end) that runs are compared by."""
+    score = "win_rate" if "win_rate" in story.summary else "eval_return"
+    return score, np.array(story.summary[f"{score}_per_seed"], float)
+
+
+def _mean(values):
+    """The mean of the seeds, least of all where one of them has none."""
+    return float(values.mean()) if np.isfinite(values).all() else -math.inf
 
 
 def _difference(story, ordered):
@@ -156,10 +160,10 @@ def _difference(story, ordered):
     first = next(s for s in ordered if s.summary["env"] == story.summary["env"])
     if story is first:
         return {}
-    (score, mean, ours), (_, best, theirs) = _headline(story), _headline(first)
+    (score, ours), (_, theirs) = _headline(story), _headline(first)
     form = _share if score == "win_rate" else _amount
     if story.summary["seeds"] != first.summary["seeds"]:
-        return {"To the first": form(mean - best)}
+        return {"To the first": form(float(ours.mean() - theirs.mean()))}
     return {"To the first": _told(np.subtract(ours, theirs), form)}
 
 
@@ -179,22 +183,25 @@ def measures(story: Story) -> dict[str, str]:
             cells["wins per seed"] = " · ".join(f"{x:.0%}" for x in summary["win_rate_per_seed"])
     if "best_eval_return" in summary:
         best, step = summary["best_eval_return"], summary["best_eval_step"]
-        cells["Best return"] = f"{_amount(best)} at {step:,}"
+        cells["Best return"] = _amount(best) + ("" if step is None else f" at {step:,}")
     if "action_std" in story.curves:
         spread = story.curves["action_std"]["median"][-1]
         cells["Spread of actions"] = "–" if spread is None else f"{spread:.2f}"
     if len(story.agents) > 1:
         cells["Neural diversity"] = f"{story.snd:.3g}"
-    if story.switched_at is not None:
-        cells["Switched at step"] = f"{story.switched_at:,}"
+    if story.phases:
+        cells["Phases"] = " · ".join(f"{name} from {step:,}" for step, name in story.phases)
     cells.update(_parameters(summary["parameters"]))
-    if "steps_per_second" in summary:
+    if summary.get("steps_per_second") is not None:
         cells["Speed"] = f"{summary['steps_per_second']:,.0f} steps/s"
     return cells
 
 
 def _told(values, form):
     """A mean over seeds and, of enough of them, its interval."""
+    values = np.array(values, float)
+    if not np.isfinite(values).all():
+        return "–"
     interval = mean_interval(values)
     text = form(float(np.mean(values)))
     return text if interval is None else f"{text} ({form(interval[0])} to {form(interval[1])})"
@@ -205,6 +212,8 @@ def _share(value):
 
 
 def _amount(value):
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"
 
 
@@ -231,7 +240,7 @@ def learning(stories: list[Story], chart) -> str:
     for env in environments:
         pairs = zip(stories, colours, strict=True)
         env_stories = [(s, c) for s, c in pairs if s.summary["env"] == env]
-        runs = [{**story.curves, "switched_at": story.switched_at} for story, _ in env_stories]
+        runs = [{**story.curves, "phases": story.phases} for story, _ in env_stories]
         scores = [score for score in TITLES if all(score in run for run in runs)]
         wide = panels.WIDE if len(scores) == 1 else panels.HALF
         env_colours = [colour for _, colour in env_stories]
@@ -287,6 +296,7 @@ def one(story: Story, chart, level: str) -> str:
         f'<p class="quiet">The policies at step {story.step:,}{seed_note}, each{ids} on the same '
         f"{story.observations:,} joint observations, met while they played together.</p>",
         f'<div class="figures pair">{_distances(story, chart)}{_norms(story, chart)}</div>',
+        f'<div class="figures pair">{_ranks(story, chart)}</div>' if story.ranks else "",
         _activations(story, chart),
         f"<{level}>An episode</{level}>",
         _replay(story),
@@ -331,6 +341,15 @@ def _norms(story, chart):
         row_colours=story.colours, scale="norm", label="norms of adapters by agent and layer",
     )  # fmt: skip
     return _figure("What adapters add", text, chart(svg))
+
+
+def _ranks(story, chart):
+    text = "Rank that training left to every agent's adapter of each layer."
+    svg = panels.cells(
+        np.array(story.ranks, float), _short(story.agents), story.rank_layers,
+        row_colours=story.colours, scale="rank", label="ranks of adapters by agent and layer",
+    )  # fmt: skip
+    return _figure("Ranks of adapters", text, chart(svg))
 
 
 def _activations(story, chart):

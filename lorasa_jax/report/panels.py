@@ -33,9 +33,9 @@ _RULES: dict[Any, Any] = {
 
 
 def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
-    """Learning curves of runs [run]: the mean over seeds, its interval, and where adapters begin.
+    """Learning curves of runs [run]: the mean over seeds, its interval, and where phases begin.
 
-    runs: for every run `steps`, `switched_at` and, under the name of the score, what
+    runs: for every run `steps`, `phases` (step and name) and, under the name of the score, what
     `story.learning` says of it. Where there are too few seeds for an interval, each of them is a
     line of points. A dashed line is the level of an untrained team, from which the axis begins.
     """
@@ -102,18 +102,21 @@ def _ticks(score, ends):
 
 
 def _switches(axes, runs, colours):
-    """A dashed line where adapters begin: one for all runs, or each run's in its colour."""
-    steps = {run["switched_at"] for run in runs} - {None}
-    same = len(steps) == 1
-    for i, (run, colour) in enumerate(zip(runs, colours, strict=True)):
-        if run["switched_at"] is not None:
-            axes.axvline(run["switched_at"], color=_QUIET if same else colour, ls=(0, (4, 4)),
-                         lw=1, gid=f"switch-{i}")  # fmt: skip
-    if steps:
-        right = axes.transLimits.transform((max(steps), 0))[0] > 0.6
+    """Dashed lines where phases begin: one set for all runs, or each run's in its colour."""
+    phased = [(i, tuple(map(tuple, run["phases"]))) for i, run in enumerate(runs) if run["phases"]]
+    same = len({phases for _, phases in phased}) == 1
+    for i, phases in phased:
+        for number, (step, _) in enumerate(phases):
+            part = "" if len(phases) == 1 else f"-{number}"
+            axes.axvline(step, color=_QUIET if same else colours[i], ls=(0, (4, 4)),
+                         lw=1, gid=f"switch-{i}{part}")  # fmt: skip
+    names = {name for _, phases in phased for _, name in phases}
+    last = max((step for _, phases in phased for step, _ in phases), default=0)
+    labels = [(last, f"{names.pop()} begins" if len(names) == 1 else "phases begin")]
+    for step, name in (phased[0][1] if same else labels) if phased else ():
+        right = axes.transLimits.transform((step, 0))[0] > 0.6
         axes.annotate(
-            "adapters" if same else "adapters begin", (max(steps), 1.02),
-            xycoords=("data", "axes fraction"), color=_QUIET, va="bottom",
+            name, (step, 1.02), xycoords=("data", "axes fraction"), color=_QUIET, va="bottom",
             ha="right" if right else "left",
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate
+from lorasa_jax import evaluate, sharing
 from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
@@ -23,7 +23,7 @@ from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
-from lorasa_jax.training import reporting, runs
+from lorasa_jax.training import digests, reporting, runs, stored
 from lorasa_jax.values import flat, listed
 
 SCORES = ("eval_return", "win_rate", "action_std")
@@ -48,14 +48,14 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; switched_at: the step of the switch, None without one. policy is the
-    seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
-    the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
-    norms [agent, layer] of adapters, None without; activations {layer: [agent, unit]}, and beyond
+    curves: see `learning`; phases: (step, name) of every phase after the first. policy is the seed
+    that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of the
+    metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and norms
+    [agent, layer] of adapters, None without; ranks [agent, layer] where training decided them, None
+    elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]}, and beyond
     {layer: [agent, unit]} how much they are above those of the shared policy, which is the backbone
-    or, without adapters, the mean of all agents;
-    observations: how many joint observations policies were compared on. replay: a page of its
-    own, None where the environment has no pictures.
+    or, without adapters, the mean of all agents; observations: how many joint observations policies
+    were compared on. replay: a page of its own, None where the environment has no pictures.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Story:
     summary: dict[str, Any]
     config: dict[str, Any]
     curves: dict[str, Any]
-    switched_at: int | None
+    phases: list[tuple[int, str]]
     policy: int
     step: int
     agents: list[str]
@@ -74,6 +74,8 @@ class Story:
     snd: float | None
     layers: list[str]
     norms: list[list[float]] | None
+    ranks: list[list[int]] | None
+    rank_layers: list[str]
     activations: dict[str, list[list[float]]]
     beyond: dict[str, list[list[float]]]
     replay: str | None
@@ -129,7 +131,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         summary=summary,
         config=config.to_dict(),
         curves=learning(rows, config.seeds),
-        switched_at=reporting.switched_at(rows, config),
+        phases=reporting.phase_starts(rows, config),
         policy=policy,
         step=loaded.step,
         agents=agents,
@@ -140,6 +142,7 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
         norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        **ranks_of(summary, config.seeds.index(policy)),
         activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
         beyond={k: _numbers(x) for k, x in beyond(measured).items()},
         replay=page,
@@ -162,13 +165,21 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any]) -> Behaviour:
         return activations.activation_maps(team, actor_weights, observations, own_ids=own_ids)
 
     shared = norms = None
-    if scheme.adapts:
+    if sharing.sequence.adapting(scheme):
         if "net" in scheme.banks:
             backbone = weights.backbone(scheme, banks)
             shared = active((backbone, jax.tree.map(lambda _: 0, backbone)))
         norms = weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
     matrix = diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids)
     return Behaviour(matrix, active(acting), shared, norms)
+
+
+def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`ranks` and `rank_layers` of the seed number `seed` of a run, out of its summary."""
+    if "ranks_per_seed" not in summary:
+        return {"ranks": None, "rank_layers": []}
+    ranks = weights.ordered(summary["ranks_per_seed"][seed])
+    return {"ranks": np.transpose(list(ranks.values())).tolist(), "rank_layers": list(ranks)}
 
 
 def beyond(measured: Behaviour) -> dict[str, np.ndarray]:
@@ -187,20 +198,20 @@ def metrics(out: Path, config: Config) -> list[dict]:
     Raises:
       ConfigError: lines are missing or damaged.
     """
-    path = Path(out) / reporting.METRICS
-    try:
-        rows = reporting.read_metrics(Path(out))
-        lines = len(path.read_text().splitlines()) if rows else -1
-        present = [(row["env_steps"], row["seed"]) for row in rows]
-        numbers = [float(row["eval_return"] or 0) for row in rows]
-        named = all(row["phase"] in config.phase_names for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; run it again in another folder.") from error
+    path = Path(out) / stored.METRICS
+    rows, lost = stored.metrics(out)
+    present = [(row["env_steps"], row["seed"]) for row in rows]
+    named = all(row["phase"] in config.phase_names for row in rows)
     steps = sorted({step for step, _ in present})
     expected = sorted((step, seed) for step in steps for seed in config.seeds)
     ended = bool(steps) and steps[-1] == config.total_steps
-    if lines != len(numbers) or sorted(present) != expected or not (ended and named):
+    if lost or sorted(present) != expected or not (ended and named):
         raise ConfigError(f"{path} lacks lines; run it again in another folder.")
+    digest = digests.of_text(stored.metrics_text(rows))
+    if runs.summary(out).get("metrics_sha256", digest) != digest:
+        raise ConfigError(
+            f"{path} holds other numbers than the run wrote; run it again in another folder."
+        )
     return rows
 
 

@@ -1,7 +1,18 @@
 """Ways of sharing parameters: each a pure function from parameters to every agent's weights."""
 
 # Each of these registers its row.
-from lorasa_jax.sharing import bias, hps, mixture, ps_embed, shared_lora, snp_ps
+from lorasa_jax.sharing import (
+    bias,
+    hps,
+    hypermarl,
+    kaleidoscope,
+    mixture,
+    prism,
+    ps_embed,
+    sequence,
+    shared_lora,
+    snp_ps,
+)
 from lorasa_jax.sharing.full import grouped, nps, ps
 from lorasa_jax.sharing.heads import mtl
 from lorasa_jax.sharing.lora import LoraSpec, adapted
@@ -22,6 +33,7 @@ REGISTRY.complete()
 
 __all__ = [
     "REGISTRY", "Bank", "ClusterKeys", "Given", "LoraSpec", "Scheme", "Sharing", "adapted",
-    "agent_counts", "bias", "entry_of", "gather", "grouped", "hps", "mixture", "mtl", "nps", "ps",
-    "ps_embed", "register", "shared_lora", "snp_ps",
+    "agent_counts", "bias", "entry_of", "gather", "grouped", "hps", "hypermarl", "kaleidoscope",
+    "mixture", "mtl", "nps", "prism", "ps", "ps_embed", "register",
+    "sequence", "shared_lora", "snp_ps",
 ]  # fmt: skip

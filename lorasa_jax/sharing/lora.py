@@ -20,11 +20,12 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
 from lorasa_jax.policy.networks import layer_of, layers_of
 from lorasa_jax.registry import Phase
+from lorasa_jax.sharing import ranks
 from lorasa_jax.sharing.full import grouped, ps
 from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
 from lorasa_jax.sharing.seps import ClusterKeys
 from lorasa_jax.sharing.spec import LoraSpec, has
-from lorasa_jax.sharing.variants import KINDS, KindKeys, low_rank
+from lorasa_jax.sharing.variants import FORMS, KINDS, low_rank
 from lorasa_jax.values import listed, number, whole_number
 
 NOTHING: Mapping[str, dict] = MappingProxyType({})
@@ -40,7 +41,7 @@ def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) ->
     """
     adapters = {}
     kernels = sorted(name for name, value in net.items() if has(value, "kernel"))
-    layers, own = spec.layers(net), KINDS[spec.kind].own
+    layers, own = spec.layers(net), FORMS[spec.kind].own
     for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
         shape, rank = net[layer]["kernel"].shape, spec.rank_of(layer_of(layer))
         adapters[layer] = own(layer_key, shape, rank, spec.init, num_agents)
@@ -63,7 +64,7 @@ def init_factors(key: jax.Array, net: dict, spec: LoraSpec) -> dict:
 
     net is the backbone's parameters without leading axis.
     """
-    make, layers = KINDS[spec.kind].factors, spec.layers(net)
+    make, layers = FORMS[spec.kind].factors, spec.layers(net)
     if make is None:
         return {}
     return {
@@ -95,7 +96,7 @@ def merge(
     with the adapted parts replaced; all that is not adapted is passed on as it is. factors: what
     the agents of a backbone have in common (`init_factors`), with an agent axis where net has one.
     """
-    net, axes, changed = dict(net), dict(axes), KINDS[spec.kind].merge
+    net, axes, changed = dict(net), dict(axes), FORMS[spec.kind].merge
     for layer, adapter in adapters.items():
         by_agent = bool(jax.tree.leaves(adapter_axes[layer]))
         if "offset" in adapter:
@@ -117,8 +118,9 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
     """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent.
 
     A bank `factors` has what the agents of a backbone have in common, where the kind has such.
+    Where ranks change the scheme is that of `ranks.scheduled`.
     """
-    index, kind = base.banks["net"].index, KINDS[spec.kind]
+    index, kind = base.banks["net"].index, FORMS[spec.kind]
     agents = tuple(range(len(index)))
     banks = {"net": base.banks["net"]._replace(trained=False), "adapters": Bank(agents)}
     if kind.factors is not None:
@@ -141,16 +143,16 @@ def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
         factors, _ = parts.get("factors", (NOTHING, None))
         return merge(net, axes, adapters, adapter_axes, spec, factors)
 
-    return Scheme(banks, init, adopt, combine, kind.additive)
+    return ranks.scheduled(Scheme(banks, init, adopt, combine, kind.additive), spec)
 
 
 @dataclass(frozen=True)
-class LoraKeys(KindKeys):
+class LoraKeys(ranks.RankKeys):
     """What adapters look like; see LoraSpec."""
 
     rank: int = key(None, "rank of every adapter", least=1, cell=True)
     alpha: float | None = key(
-        None, "scaling is alpha / rank; null: the rank, a scaling of 1", above=0
+        None, "scaling is alpha / rank; null: the rank, a scaling of 1", above=0, traced=True
     )
     targets: list | None = key(None, "layers by name or pattern; null: all of them")
     rank_pattern: dict | None = key(
@@ -184,13 +186,15 @@ class LoraKeys(KindKeys):
             raise ConfigError(
                 "sharing.norms=true needs LayerNorms; drop it or set network.layer_norm=true."
             )
-        return dataclasses.replace(
+        complete = dataclasses.replace(
             self,
             targets=targets,
             alpha=alpha,
             rank_pattern=_patterns(self.rank_pattern, "rank_pattern", layers, adapted_, _rank),
             alpha_pattern=_patterns(self.alpha_pattern, "alpha_pattern", layers, adapted_, _alpha),
         )
+        complete.check_schedule()
+        return complete
 
 
 @dataclass(frozen=True)
@@ -209,9 +213,10 @@ def spec(keys: LoraKeys) -> LoraSpec:
         tuple((keys.alpha_pattern or {}).items()),
         keys.bias,
         keys.norms,
-        keys.kind,
+        keys.form,
         keys.init,
         keys.scaling == "rslora",
+        keys.schedule,
     )
 
 

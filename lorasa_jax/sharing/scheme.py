@@ -20,17 +20,38 @@ from lorasa_jax.registry import NoKeys, Phase, Registry, Row, extended
 REGISTRY = Registry("sharing", "way of sharing")
 
 Tree = Any
+Measures = dict[str, jax.Array]
 
 
 class Bank(NamedTuple):
-    """Which entry each agent uses, and whether the entries are trained."""
+    """Which entry each agent uses, and whether the entries are trained.
+
+    memory: whether they are no parameters but what a scheme remembers, see Scheme.
+    """
 
     index: tuple[int, ...]  # pyright: ignore[reportIncompatibleMethodOverride]  # hides tuple's
     trained: bool = True
+    memory: bool = False
 
     @property
     def entries(self) -> int:
         return max(self.index) + 1
+
+
+class When(NamedTuple):
+    """How far a phase is, between two of its updates.
+
+    done []: its updates so far, from 1 on; of: how many it has. Where a rule ends the phase before
+    early, done counts from where it would have ended at the latest, and is 0 until then.
+    """
+
+    done: jax.Array
+    of: int
+
+    @property
+    def share(self) -> jax.Array:
+        """The share [] of the phase that is over."""
+        return self.done / max(self.of, 1)
 
 
 class Scheme(NamedTuple):
@@ -42,6 +63,18 @@ class Scheme(NamedTuple):
     combine({bank: (tree, axes)}) -> (tree, axes): a network's weights out of one part per bank.
       axes is 0 where a leaf has a leading agent axis and None where all agents share it.
     additive: whether what is added to a bank `net` does not depend on it, see analysis.weights.
+
+    The rest is optional, None where a scheme has no such thing. trees are {bank: tree} of one seed;
+    what a scheme remembers is a bank too, of `memory`, and so in checkpoints.
+    penalty(trees, key) -> (loss [], {name: measure []}): added to the loss that every gradient
+      step minimises, which is a mean over samples. Used by prism, kaleidoscope and adalora.
+    after_update(trees, opt_state, reports, when, key) -> (trees, opt_state, {name: measure []}):
+      called between updates, with the optimiser states of team.Learner and the report of the
+      update; trained banks may change as well. Used by kaleidoscope, adalora and dylora.
+    at_rank(trees, rank) -> trees: those of the policy that is served, whose adapters have a rank
+      of at most `rank`, None for what the run itself evaluates. Used by adalora and dylora.
+    ranks(trees) -> {layer: [agent]}: ranks that training decided, for the run's summary.
+    Measures are reported with the losses, under their names; the critic's as critic_<name>.
     """
 
     banks: Mapping[str, Bank]
@@ -49,6 +82,10 @@ class Scheme(NamedTuple):
     adopt: Callable[[jax.Array, dict[str, Tree]], dict[str, Tree]]
     combine: Callable[[dict[str, tuple[Tree, Tree]]], tuple[Tree, Tree]]
     additive: bool = True
+    penalty: Callable[[dict[str, Tree], jax.Array], tuple[jax.Array, Measures]] | None = None
+    after_update: Callable[..., tuple[dict[str, Tree], dict[str, Tree], Measures]] | None = None
+    at_rank: Callable[[dict[str, Tree], int | None], dict[str, Tree]] | None = None
+    ranks: Callable[[dict[str, Tree]], dict[str, jax.Array]] | None = None
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -71,6 +108,10 @@ class Scheme(NamedTuple):
         return self.combine(
             {name: gather(trees[name], bank.index) for name, bank in self.banks.items()}
         )
+
+    def served(self, trees: dict[str, Tree], rank: int | None = None) -> dict[str, Tree]:
+        """The parameters of the policy that is evaluated and kept, see at_rank."""
+        return trees if self.at_rank is None else self.at_rank(trees, rank)
 
     def entries(self, trees: dict[str, Tree], agent: jax.Array) -> dict[str, Tree]:
         """Of every bank given the entry that an agent [] uses."""

@@ -15,8 +15,8 @@ class LoraSpec(NamedTuple):
     and number, replace them for the layers they match, the first match counting.
     bias: `none`, `lora` (biases of adapted layers get an offset per agent) or `all` (all biases).
     norms: whether LayerNorms get offsets per agent. Patterns that match nothing are for the
-    configuration to refuse. kind and init: see variants.KINDS. rslora: scaling alpha / sqrt(r)
-    (Kalajdzievski 2023, arXiv 2312.03732).
+    configuration to refuse. kind and init: see variants.FORMS. rslora: scaling alpha / sqrt(r)
+    (Kalajdzievski 2023, arXiv 2312.03732). schedule: how ranks change (ranks.Schedule), if they do.
     """
 
     rank: int
@@ -29,6 +29,7 @@ class LoraSpec(NamedTuple):
     kind: str = "lora"
     init: str = "paper"
     rslora: bool = False
+    schedule: Any = None
 
     def adapts(self, layer: str) -> bool:
         return any(fnmatchcase(layer, pattern) for pattern in self.targets)

@@ -11,6 +11,7 @@ writes its output: PEFT's `lora_A` and `lora_B`, transposed. s is the scaling, s
 | lora_xs | W + s A R_i B | R_i [r, r] | A, B of W's SVD, frozen |
 | ia3 | W diag(l_i) | l_i [k] | |
 | mtl_lora | W + s A L_i sum_n softmax(w_i / tau)_n B_n | L_i [r, r], w_i [n] | A, B_n trained |
+| svd | W + s P_i diag(l_i) Q_i | P_i [d, r], l_i [r], Q_i [r, k] | |
 
 Every kind begins as the backbone.
 """
@@ -77,6 +78,13 @@ def lora_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> 
     d, k = shape
     if rank >= min(d, k):
         return {"full": jnp.zeros((agents, d, k))}
+    return factored_own(key, shape, rank, init, agents)
+
+
+def factored_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
+    """`lora_own`'s A and B at any rank, the smaller of d and k at most."""
+    d, k = shape
+    rank = min(rank, d, k)
     if init == "peft":
         a = _uniform(key, (agents, d, rank), d**-0.5)
         return {"a": a, "b": jnp.zeros((agents, rank, k))}
@@ -193,6 +201,27 @@ def mtl_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> ja
     return plus(kernel, scale * matmul(matmul(factors["a"], own["lambda"]), b))
 
 
+def svd_own(key, shape: tuple[int, int], rank: int, init: str, agents: int) -> Parts:
+    """P [agent, d, r] and Q [agent, r, k] normal, of unit length in the mean, and l of zero.
+
+    AdaLoRA's start (Sec. 3.1), whose authors' code has a deviation of 0.02; r <= min(d, k).
+    """
+    d, k = shape
+    rank = min(rank, d, k)
+    left_key, right_key = jax.random.split(key)
+    return {
+        "left": d**-0.5 * jax.random.normal(left_key, (agents, d, rank)),
+        "singular": jnp.zeros((agents, rank)),
+        "right": k**-0.5 * jax.random.normal(right_key, (agents, rank, k)),
+    }
+
+
+def svd_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> jax.Array:
+    """W + s P_i diag(l_i) Q_i [..., d, k] (Zhang et al. 2023, arXiv 2303.10512, Eq. 3)."""
+    left = times(own["left"], own["singular"][..., None, :])
+    return plus(kernel, scale * matmul(left, own["right"]))
+
+
 KINDS = {
     "lora": Kind(lora_own, lora_merge, plus=True, inits=("paper", "peft")),
     "dora": Kind(dora_own, dora_merge, additive=False, plus=True, inits=("paper", "peft")),
@@ -200,7 +229,10 @@ KINDS = {
     "lora_xs": Kind(xs_own, xs_merge, xs_factors),
     "ia3": Kind(ia3_own, ia3_merge, additive=False, ranked=False, scaled=False),
     "mtl_lora": Kind(mtl_own, mtl_merge, mtl_factors, trained=True, plus=True),
+    "svd": Kind(svd_own, svd_merge),
 }  # fmt: skip
+# What adapters can be; `factored` is lora where ranks have to mean something at any size.
+FORMS = {**KINDS, "factored": KINDS["lora"]._replace(own=factored_own)}
 
 
 @dataclass(frozen=True)
@@ -229,7 +261,7 @@ class KindKeys:
             "scaling": self.scaling == "standard" or kind.scaled,
             "init": self.init in kind.inits,
             "lr_ratio": self.lr_ratio == 1 or kind.plus,
-            "alpha": not getattr(self, "alpha", None) or kind.scaled,
+            "alpha": getattr(self, "alpha", None) is None or kind.scaled,
             "alpha_pattern": not getattr(self, "alpha_pattern", None) or kind.scaled,
             "rank_pattern": not getattr(self, "rank_pattern", None) or kind.ranked,
         }

@@ -74,10 +74,17 @@ def train(
     return _trained(None if out is _DEFAULT else out, settings, tuple(callbacks), kept=True)
 
 
+def configure(**settings: Any) -> Config:
+    """The checked configuration that these keys mean; see `train`.
+
+    Raises:
+      ConfigError: what is given cannot be run.
+    """
+    return configuration.load([f"{key}={spelled(value)}" for key, value in settings.items()])
+
+
 def _trained(out, settings, callbacks, kept):
-    overrides = [f"{key}={spelled(value)}" for key, value in settings.items()]
-    overrides += [] if out is None else [f"out={spelled(str(out))}"]
-    config = configuration.load(overrides)
+    config = configure(**settings, **({} if out is None else {"out": str(out)}))
 
     def evaluated():
         run = _read(config, None, kept)

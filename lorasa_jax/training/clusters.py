@@ -70,12 +70,12 @@ def find(config: Config) -> tuple[int, ...]:
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
 
     @jax.jit
-    def experience(key):
-        state = phases.start(jnp.uint32(config.seed), team, hp)
+    def experience(key, seed):
+        state = phases.start(seed, team, hp)
         _, trajectory, _ = rollout.collect(key, team, state, hp)
         return jax.tree.map(rollout.merge_time, trajectory.transitions)
 
-    steps = experience(play_key)
+    steps = experience(play_key, jnp.uint32(config.seed))
     action = team.distribution.to_env(steps.action).astype(float)
     action = action[..., None] if action.ndim == 3 else action
     target = steps.obs[1:]

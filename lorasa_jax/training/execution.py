@@ -8,37 +8,52 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
+from rich.console import Console
 
-from lorasa_jax import envs
+from lorasa_jax import compile_cache, envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.files import write_atomically
+from lorasa_jax.learn.team import Team
 from lorasa_jax.values import flat
 
 CONFIG = "config.yaml"
 
 
-def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict | None:
+def execute(
+    config: Config,
+    evaluated: Callable[[], bool] | None = None,
+    *,
+    program=None,
+    stop=None,
+    console: Console | None = None,
+) -> dict | None:
     """Trains what `config` says, or continues it; returns the summary, None if interrupted.
 
     evaluated: called after every evaluation; where it returns True the run is stopped and saved.
+    program, stop: what runs that are trained side by side share, see loop.Run. console: where the
+    run says what it does, by default standard output.
 
     Raises:
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
+    from lorasa_jax.training import reporting
+
+    print(reporting.headline(config), flush=True)  # what follows takes seconds to import
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, plan, reporting, runs
+    from lorasa_jax.training import clusters, phases, plan, runs
     from lorasa_jax.training import loop as train
 
+    compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
-    teams = None
+    console = Console(highlight=False) if console is None else console
+    teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
-    else:
-        teams = phases.build_teams(config)
-        plan.check(config, teams)
+    elif teams is None:
+        teams = checked_teams(config)
     start = None
     if config.init_from is not None:
         start = runs.pretrained(config)
@@ -49,8 +64,8 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
         summary_path = out / reporting.SUMMARY
         if summary_path.exists():
             summary = json.loads(summary_path.read_text())
-            print(f"{out} is already finished")
-            reporting.print_summary(reporting.Console(highlight=False), summary)
+            console.print(f"{out} is already finished", markup=False, soft_wrap=True)
+            reporting.print_summary(console, summary)
             return summary
         if teams is None:
             groups = clusters.read(out) or _inherited(config) or clusters.find(config)
@@ -59,14 +74,16 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
         loggers = _LOGGERS[config.logger["name"]](config)
-        with reporting.Reporter(config, loggers) as reporter:
+        with reporting.Reporter(config, loggers, console) as reporter:
             reporter.started()
             try:
-                run = train.Run(config, teams, reporter, start, evaluated)
+                run = train.Run(config, teams, reporter, start, evaluated, program, stop)
                 if not run():
                     return None
                 counts = run.parameter_counts()
-                summary = reporting.summarise(config, run.seconds, counts, _engine(teams[-1].env))
+                summary = reporting.summarise(
+                    config, run.seconds, counts, _engine(teams[-1].env), run.ranks()
+                )
                 reporter.finished(summary)
             except OSError as error:
                 raise TrainingError(
@@ -74,6 +91,15 @@ def execute(config: Config, evaluated: Callable[[], bool] | None = None) -> dict
                     "kept: mend that and run the same command again."
                 ) from error
             return summary
+
+
+def checked_teams(config: Config) -> tuple[Team, ...]:
+    """The team of every phase of a run that need not find clusters, its plan checked."""
+    from lorasa_jax.training import phases, plan
+
+    teams = phases.build_teams(config)
+    plan.check(config, teams)
+    return teams
 
 
 def _engine(env):
@@ -145,6 +171,9 @@ def begun(out: Path, config: Config) -> bool:
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
+    # A run goes on with as many devices as there are now, if not in the same bits.
+    if "devices" in differing:
+        differing.remove("devices")
     if differing:
         changes = ", ".join(f"{key} ({saved.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")

@@ -1,5 +1,6 @@
 """A run: chunks of updates between evaluations, checkpoints, the switch, and interruptions."""
 
+import contextlib
 import functools
 import math
 import signal
@@ -18,6 +19,7 @@ from lorasa_jax.learn.team import Team
 from lorasa_jax.training import phases, switching
 from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
+from lorasa_jax.training.program import Member, Program
 from lorasa_jax.training.reporting import read_metrics, returns_by_step
 
 
@@ -47,14 +49,25 @@ class Run:
     """One training run, from its first or last checkpoint to its end or an interruption."""
 
     def __init__(
-        self, config: Config, teams: tuple[Team, ...], reporter, start=None, evaluated=None
+        self,
+        config: Config,
+        teams: tuple[Team, ...],
+        reporter,
+        start=None,
+        evaluated=None,
+        program: Program | Member | None = None,
+        stop: Stop | None = None,
     ):
         """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any.
 
-        evaluated: called after an evaluation has been saved; True asks to stop.
+        evaluated: called after an evaluation has been saved; True asks to stop. program: the
+        compiled code, where the run is one of several that share it. stop: what says when to
+        stop, where that is not for this run to find out.
         """
         self.config, self.teams, self.reporter = config, teams, reporter
         self.start, self.evaluated = start, evaluated
+        self.program = Program(config, teams) if program is None else program
+        self.stop = stop
         self.kept = tuple(steps // config.batch for steps in config.keep_at)
         kept = (*config.phase_ends[:-1], *self.kept)
         self.checkpoints = Checkpoints(Path(config.out) / "checkpoints", kept)
@@ -69,7 +82,7 @@ class Run:
         if progress is None:
             self.reporter.rewind(-1)
             index, progress = self._begin()
-        with Stop() as stop:
+        with Stop() if self.stop is None else contextlib.nullcontext(self.stop) as stop:
             phase = self._compile(index, progress)
             if _update(progress) == self._first_update():
                 self._evaluate(phase, progress)
@@ -101,7 +114,8 @@ class Run:
         """(phase, progress) of a fresh run."""
         config = self.config
         if self.start is None:
-            return 0, jax.jit(functools.partial(phases.begin, config, self.teams[0]))()
+            with self.reporter.compiling("the first state"):
+                return 0, self.program.begin()
         progress = self.start.progress
         if self.start.config.seeds != config.seeds:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
@@ -126,12 +140,27 @@ class Run:
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters of one seed's finished run, by role and bank."""
-        state = self.progress.state
+        state, team = self.progress.state, self.teams[-1]
         return {
-            f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(tree))
-            for role, learner in (("actor", state.actor), ("critic", state.critic))
-            for bank, tree in learner.banks.items()
+            f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(learner.banks[bank]))
+            for role, learner, scheme in (
+                ("actor", state.actor, team.actor.scheme),
+                ("critic", state.critic, team.critic.scheme),
+            )
+            for bank in learner.banks
+            if not scheme.banks[bank].memory
         }
+
+    def ranks(self) -> list[dict[str, list[int]]]:
+        """Ranks {layer: [agent]} that training decided, of every seed; empty where it did not."""
+        scheme, banks = self.teams[-1].actor.scheme, self.progress.state.actor.banks
+        if scheme.ranks is None:
+            return []
+        found = jax.tree.map(np.asarray, jax.vmap(scheme.ranks)(banks))
+        return [
+            {layer: [int(rank) for rank in ranks[seed]] for layer, ranks in found.items()}
+            for seed in range(self.config.num_seeds)
+        ]
 
     def _restore(self):
         update = self.checkpoints.latest()
@@ -150,14 +179,15 @@ class Run:
         return meta["phase"], progress
 
     def _switch(self, index, progress):
-        self.reporter.switched(_update(progress) * self.config.batch)
-        enter = functools.partial(phases.switch, self.config, self.teams, index)
-        return jax.jit(enter)(progress)
+        banks = self.teams[index].actor.scheme.banks
+        steps = _update(progress) * self.config.batch
+        self.reporter.switched(steps, self.config.phase_names[index], banks)
+        return self.program.switch(index, progress)
 
     def _compile(self, index, progress):
         began = time.perf_counter()
-        with self.reporter.compiling():
-            phase = phases.compile_phase(self.config, index, self.teams[index], progress)
+        with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
+            phase = self.program.compile(index, progress)
         self.seconds["compile"] += time.perf_counter() - began
         return phase
 

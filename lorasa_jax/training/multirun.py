@@ -27,6 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from rich.console import Console
 
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, sharing
@@ -35,11 +36,11 @@ from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution
-from lorasa_jax.values import listed
+from lorasa_jax.training import execution, side_by_side, slurm
+from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
-# a job uses several cores by itself, and takes more than an hour.
+# a job uses several cores by itself, and takes more than an hour or goes on after its time.
 PACKAGES = {
     "joblib": "hydra-joblib-launcher",
     "submitit_local": "hydra-submitit-launcher",
@@ -48,8 +49,13 @@ PACKAGES = {
 OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
+    "submitit_slurm": [
+        "hydra.launcher._target_=lorasa_jax.training.slurm_launcher.Launcher",
+        "hydra.launcher.max_num_timeout=1000",
+    ],
 }
 
+SAVED = "stopped and saved"
 _stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
 
 
@@ -92,9 +98,11 @@ def batch(overrides: list[str]) -> int:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
             jobs = _jobs(overrides, hydra.config_loader)
-        _check(jobs)
+        configs = _checked(jobs)
         print(f"{launcher}: {len(jobs)} runs", flush=True)
         _stopped.clear()
+        if launcher == side_by_side.NAME:
+            return _print_outcomes(_vmap(configs, overrides))
         with _hydra() as hydra, _stopping(launcher):
             returns = hydra.multirun(PRIMARY, task, overrides)
     except HydraException as error:
@@ -137,7 +145,7 @@ def _check_launcher(name, available):
             "hydra/launcher=submitit_slurm finds no srun here; start the batch where Slurm's "
             "commands are."
         )
-    if name in available:
+    if name in available or name == side_by_side.NAME:
         return
     if name in PACKAGES:
         raise ConfigError(
@@ -146,7 +154,7 @@ def _check_launcher(name, available):
         )
     raise ConfigError(
         f"hydra/launcher={name} is not known; "
-        f"choose one of {listed(sorted({*available, *PACKAGES}))}."
+        f"choose one of {listed(sorted({*available, *PACKAGES, side_by_side.NAME}))}."
     )
 
 
@@ -165,11 +173,16 @@ def _jobs(overrides, config_loader):
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
-def _check(jobs):
-    """Checks every job as far as possible before compiling; refuses two jobs that are one run."""
-    folders = set()
+def _checked(jobs):
+    """The configuration of every job, checked as far as possible before compiling.
+
+    Raises:
+      ConfigError: a job would be refused, or two jobs are one run.
+    """
+    configs, folders = [], set()
     for overrides in jobs:
-        config = configuration.load(overrides, batch=True)
+        config = _with_folder(configuration.load(overrides, batch=True), tuple(overrides))
+        configs.append(config)
         if config.out in folders:
             raise ConfigError(
                 f"two jobs of the batch are the same run, {config.out}; give every key that is to "
@@ -180,6 +193,13 @@ def _check(jobs):
             execution.begun(Path(config.out), config)
         except OSError as error:
             raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
+    return configs
+
+
+def _with_folder(config, overrides):
+    """A job's configuration whose command names its folder."""
+    others = [override for override in overrides if not override.startswith("out=")]
+    return dataclasses.replace(config, overrides=(*others, f"out={config.out}"))
 
 
 def job(outside, raw: DictConfig) -> Outcome:
@@ -194,27 +214,77 @@ def job(outside, raw: DictConfig) -> Outcome:
         for arguments, options in rows:
             register_(*arguments, **options)
     task = tuple(HydraConfig.get().overrides.task)
-    config = configuration.resolve(raw, task, batch=True)
-    others = [override for override in task if not override.startswith("out=")]
-    config = dataclasses.replace(config, overrides=(*others, f"out={config.out}"))
+    config = _with_folder(configuration.resolve(raw, task, batch=True), task)
     if _stopped.is_set():
         return Outcome(config.out, 0, "not begun")
-    alone = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    alone, on_cluster = launcher == "basic", launcher == slurm.LAUNCHER
     lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
-    with lines:
+    with lines, slurm.saving() if on_cluster else contextlib.nullcontext([]) as told:
         try:
-            summary = execution.execute(config)
-        except ConfigError as error:
-            return Outcome(config.out, 2, str(error))
-        except TrainingError as error:
-            return Outcome(config.out, 1, str(error))
+            outcome = _outcome(config)
         except Exception:  # a defect, whose traceback does not come back from another process
             if not alone:
                 traceback.print_exc()
             raise
+        if on_cluster and outcome == Outcome(config.out, 0, SAVED):
+            slurm.leave(told)
+        return outcome
+
+
+def _vmap(configs, overrides):
+    """What becomes of jobs that are trained side by side; see `side_by_side`."""
+    programs = side_by_side.programs(configs, _max_lanes(overrides))
+    sizes = ", ".join(str(sum(configs[i].num_seeds for i in part)) for part in programs)
+    print(f"one program each of {sizes} seeds", flush=True)
+    outcomes: dict[int, Outcome] = {}
+    for part in programs:
+        members = [configs[i] for i in part]
+        outcomes |= zip(part, _train_together(members), strict=True)
+    return [outcomes[i] for i in range(len(configs))]
+
+
+def _max_lanes(overrides):
+    """The value of hydra.launcher.max_lanes, the only key that this launcher has."""
+    label = "hydra.launcher.max_lanes"
+    value = None
+    for override in overrides:
+        key, _, text = override.lstrip("+").partition("=")
+        if key == label:
+            value = None if text == "null" else whole_number(text, label, least=1)
+        elif key.startswith("hydra.launcher"):
+            raise ConfigError(f"{key} is no key of hydra/launcher=vmap; it has {label} alone.")
+    return value
+
+
+def _train_together(configs: list[configuration.Config]) -> list[Outcome]:
+    """Runs of a batch as one program, see `side_by_side`; a single one as any other."""
+    if _stopped.is_set():
+        return [Outcome(config.out, 0, "not begun") for config in configs]
+    if len(configs) == 1:
+        return [_outcome(configs[0])]
+
+    def run(config, **shared):
+        console = Console(highlight=False, file=_Lines(Path(config.out).name, sys.stdout))  # pyright: ignore
+        try:
+            return _outcome(config, console=console, **shared)
+        except Exception:  # a defect: the others go on
+            traceback.print_exc()
+            return Outcome(config.out, 1, "stopped by an error of the program, printed above")
+
+    return side_by_side.train(configs, run)
+
+
+def _outcome(config, **shared):
+    try:
+        summary = execution.execute(config, **shared)
+    except ConfigError as error:
+        return Outcome(config.out, 2, str(error))
+    except TrainingError as error:
+        return Outcome(config.out, 1, str(error))
     if summary is None:
         _stopped.set()
-        return Outcome(config.out, 0, "stopped and saved")
+        return Outcome(config.out, 0, SAVED)
     return Outcome(config.out, 0, f"final return {summary['eval_return']:,.1f}")
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,11 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import parameters
+from lorasa_jax.sharing.scheme import When
+from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, with_numbers
 
 NEVER = np.iinfo(np.int32).max
+BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
 # What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
 
@@ -55,15 +58,21 @@ class Phase:
 
 
 def build_teams(
-    config: Config, clusters: tuple[int, ...] | None = None, *, independent: bool = False
+    config: Config,
+    clusters: tuple[int, ...] | None = None,
+    *,
+    independent: bool = False,
+    env: Any = None,
 ) -> tuple[Team, ...]:
     """The team of every phase: one environment, and a scheme for actor and critic a phase.
 
     clusters: the group of every agent, where the way of sharing needs groups. independent: every
-    agent has networks of its own instead, whatever the configuration says.
+    agent has networks of its own instead, whatever the configuration says. env: the environment,
+    where it has been made already.
     """
     options = dict(config.env)
-    env = envs.make(options.pop("name"), **options)
+    name = options.pop("name")
+    env = envs.make(name, **options) if env is None else env
     if isinstance(env.action_space, Discrete):
         distribution = Categorical(env.action_space.n)
     else:
@@ -72,10 +81,12 @@ def build_teams(
     options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
     schemes = row.make(given)
-    critics = schemes.critic_phases
+    actors, critics = schemes.actor_phases, schemes.critic_phases
     if config.critic_sharing is not None and not independent:
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
+    if config.sequence is not None and not independent:
+        actors, critics = (_sequence(config, pair) for pair in (actors, critics))
     actor, critic = config.network.actor(distribution), config.network.critic()
 
     def phase_team(phase, actor_scheme, critic_scheme):
@@ -89,16 +100,29 @@ def build_teams(
             distribution,
             Role(actor, actor_scheme, optimisers[0], env.observation_size),
             Role(critic, critic_scheme, optimisers[1], env.state_size),
+            clusters,
         )
 
-    pairs = zip(schemes.actor_phases, critics, strict=True)
+    pairs = zip(actors, critics, strict=True)
     return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
+
+
+def _sequence(config, pair):
+    """The schemes of the phases of a list, from those of a role's two; one for both stays."""
+    if pair[0] is pair[1]:
+        return (pair[0],) * len(config.sequence)
+    return sharing.sequence.schemes(config.sequence, *pair)
 
 
 def _optimiser(config, scheme, lr, max_grad_norm):
     """Adam; of a scheme that adapts with B's own learning rate."""
     ratio = config.sharing.get("lr_ratio", 1.0) if scheme.adapts else 1.0
     return team.lora_plus(team.adam(lr, max_grad_norm), ratio)
+
+
+def tuned(config: Config, team_: Team, numbers: dict[str, jax.Array]) -> tuple[Team, ...]:
+    """The teams of all phases with other numbers [], which may be traced; see `numbers`."""
+    return build_teams(with_numbers(config, numbers), team_.clusters, env=team_.env)
 
 
 def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
@@ -108,7 +132,12 @@ def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
 
 def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     """A fresh team, optimisers and environments from a seed []."""
-    key, actor_key, critic_key, env_key = jax.random.split(jax.random.key(seed), 4)
+    return start_from(jax.random.key(seed), team_, hp)
+
+
+def start_from(key: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
+    """As `start`, from a key []."""
+    key, actor_key, critic_key, env_key = jax.random.split(key, 4)
 
     def learner(role, key):
         banks = role.scheme.init(key, lambda key: parameters(role.network, key, role.features))
@@ -124,51 +153,95 @@ def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     )
 
 
-def begin(config: Config, team_: Team) -> Progress:
-    """The progress of all seeds at update 0 of the first phase."""
-    hp = hyperparameters(config, 0)
+def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
+    """The progress of all lanes, by default all seeds, at update 0 of the first phase."""
 
-    def one(seed):
-        state = start(seed, team_, hp)
-        update = update_of(config.algo)
-        _, report, _ = jax.eval_shape(lambda state: update(state, team_, hp), state)
-        zero = jnp.zeros(())
-        watched = (*report, "actor parameters", "critic parameters")
-        return Progress(
-            state,
-            jnp.zeros((), jnp.int32),
-            {name: zero for name in (*report, "updates")},
-            Episodes(zero, zero, zero),
-            {name: jnp.full((), NEVER, jnp.int32) for name in watched},
-        )
+    def one(lane):
+        first = tuned(config, team_, lane.numbers)[0]
+        return begin_one(config, first, jax.random.key(lane.seeds))
 
-    # Seed after seed: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
-    return jax.lax.map(one, jnp.array(config.seeds, jnp.uint32))
+    # One after the other: XLA's batched QR, behind orthogonal initialisation, can hang on CPU.
+    return jax.lax.map(one, lanes_of([config]) if lanes is None else lanes)
 
 
-def switch(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
+def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
+    """The progress at update 0 of a run [no lane axis] from a key []."""
+    state = start_from(key, team_, hyperparameters(config, 0))
+    zero = jnp.zeros(())
+    sums, first_bad = watched(config, 0, team_, state)
+    return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
+
+
+def watched(config: Config, phase: int, team_: Team, state: TrainState):
+    """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
+    hp, update = hyperparameters(config, phase), update_of(config.algo)
+    when = When(jnp.ones((), jnp.int32), 1)
+    _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
+    sums = {name: jnp.zeros(()) for name in (*report, "updates")}
+    names = (*report, "actor parameters", "critic parameters")
+    return sums, {name: jnp.full((), NEVER, jnp.int32) for name in names}
+
+
+def switch(
+    config: Config,
+    teams: tuple[Team, ...],
+    phase: int,
+    progress: Progress,
+    lanes: Lanes | None = None,
+) -> Progress:
     """Into phase number `phase`: its scheme adopts the actor's weights, its optimisers are fresh.
 
     Critic, its optimiser, value statistics, environments, recurrent states and key go on; only a
     critic that changes its scheme too is adopted like the actor.
     """
 
-    def one(progress):
-        return progress._replace(state=adopted(teams, phase, progress.state))
+    lanes = lanes_of([config]) if lanes is None else lanes
 
-    return over_seeds(one, config.num_seeds)(progress)
+    def one(progress, lane):
+        return entered(config, tuned(config, teams[0], lane.numbers), phase, progress)
+
+    return over_lanes(one)(progress, lanes)
 
 
-def adopted(teams: tuple[Team, ...], phase: int, state: TrainState) -> TrainState:
-    """One seed's state at the beginning of phase number `phase`, from the end of the one before."""
+def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progress) -> Progress:
+    """One run's progress [no lane axis] at the beginning of phase number `phase`."""
+    keeps = config.keeps_optimisers(phase)
+    progress = progress._replace(state=adopted(teams, phase, progress.state, keeps=keeps))
+    if not (_reports_more(teams[phase - 1]) or _reports_more(teams[phase])):
+        return progress
+    sums, first_bad = watched(config, phase, teams[phase], progress.state)
+    kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
+    return progress._replace(
+        sums=kept(sums, progress.sums), first_bad=kept(first_bad, progress.first_bad)
+    )
+
+
+def _reports_more(team_):
+    """Whether its schemes add measures of their own to what the algorithm reports."""
+    schemes = team_.actor.scheme, team_.critic.scheme
+    return any(scheme.penalty or scheme.after_update for scheme in schemes)
+
+
+def adopted(
+    teams: tuple[Team, ...], phase: int, state: TrainState, *, keeps: bool = False
+) -> TrainState:
+    """One seed's state at the beginning of phase number `phase`, from the end of the one before.
+
+    keeps: banks that were trained before find their optimisers' states again.
+    """
     previous, current = teams[phase - 1], teams[phase]
     key = jax.random.fold_in(state.key, phase)
-    actor = team.start(current.actor, current.actor.scheme.adopt(key, state.actor.banks))
+    actor = _entered(current.actor, key, state.actor, keeps)
     critic = state.critic
     if current.critic.scheme is not previous.critic.scheme:
-        banks = current.critic.scheme.adopt(jax.random.fold_in(key, 1), critic.banks)
-        critic = team.start(current.critic, banks)
+        critic = _entered(current.critic, jax.random.fold_in(key, 1), critic, keeps)
     return state._replace(actor=actor, critic=critic)
+
+
+def _entered(role, key, learner, keeps):
+    """A learner under a role's scheme; optimisers' states of banks that rest are kept in it too."""
+    new = team.start(role, role.scheme.adopt(key, learner.banks))
+    return new._replace(opt_state={**new.opt_state, **learner.opt_state}) if keeps else new
 
 
 def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
@@ -179,28 +252,44 @@ def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
     return progress
 
 
-def lr_scale(config: Config) -> Callable | None:
+def lr_scale(config: Config, updates: Any = None) -> Callable | None:
     """What learning rates are multiplied by at an update [] of the run; None where they stay.
 
-    linear: one at the first update of the run, zero at its last, whatever phases it has.
+    linear: one at the first update of the run, zero at its last, whatever phases it has. updates:
+    how many the run has, by default as configured; may be traced.
     """
     if config.algo.lr_decay == "none":
         return None
-    return lambda update: 1.0 - update / max(config.num_updates - 1, 1)
+    last = jnp.maximum(jnp.float32(config.num_updates if updates is None else updates) - 1.0, 1.0)
+    return lambda update: 1.0 - jnp.asarray(update).astype(jnp.float32) / last
+
+
+def learned(state: TrainState, team_: Team, hp, update_, when: When):
+    """One update, and what the schemes do after it: state, report, and episodes that ended."""
+    state, report, episodes = update_(state, team_, hp)
+    key = jax.random.fold_in(state.key, BETWEEN)
+    actor, actor_measures = team.after_update(team_.actor, state.actor, report, when, key)
+    critic, critic_measures = team.after_update(team_.critic, state.critic, report, when, key)
+    report = report | team.named(actor_measures, critic_measures)
+    return state._replace(actor=actor, critic=critic), report, episodes
 
 
 def advance(
-    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None
-) -> Progress:
+    progress: Progress, n: jax.Array, team_: Team, hp, update_=mappo.update, scale=None,
+    span: tuple[int, int] = (0, NEVER),
+) -> Progress:  # fmt: skip
     """Runs n updates of one seed; n is traced, so that every chunk length is one compilation.
 
-    scale(update []): what learning rates are multiplied by, if anything.
+    scale(update []): what learning rates are multiplied by, if anything. span: the updates after
+    which the phase begins and ends.
     """
+    first, last = span
 
     def body(_, progress):
         current_hp = hp if scale is None else hp.replace(lr_scale=scale(progress.update))
-        state, report, episodes = update_(progress.state, team_, current_hp)
         update = progress.update + 1
+        when = When(jnp.maximum(update - first, 0), last - first)
+        state, report, episodes = learned(progress.state, team_, current_hp, update_, when)
         watched = {
             **report,
             "actor parameters": _size(state.actor.banks),
@@ -225,54 +314,83 @@ def _size(tree):
     return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def over_seeds(function: Callable, num_seeds: int, **vmap) -> Callable:
-    """`function` over a leading seed axis; a single seed runs the unbatched kernels."""
-    if num_seeds > 1:
-        return functools.wraps(function)(jax.vmap(function, **vmap))
+def over_lanes(function: Callable, in_axes: Any = 0) -> Callable:
+    """`function` over a leading lane axis; a single lane runs the unbatched kernels.
+
+    in_axes: as `jax.vmap` takes them, 0 or None for each argument.
+    """
 
     @functools.wraps(function)
-    def single(first, *arguments):
-        result = function(jax.tree.map(lambda x: x[0], first), *arguments)
-        return jax.tree.map(lambda x: x[None], result)
+    def wrapped(*arguments):
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
+        given = list(zip(arguments, axes, strict=True))
+        lanes = {leaf.shape[0] for x, axis in given if axis == 0 for leaf in jax.tree.leaves(x)}
+        if lanes != {1}:
+            return jax.vmap(function, in_axes=axes)(*arguments)
+        first = [jax.tree.map(lambda x: x[0], x) if axis == 0 else x for x, axis in given]
+        return jax.tree.map(lambda x: x[None], function(*first))
 
-    return single
+    return wrapped
 
 
-def finished(progress: Progress):
-    """The finished policy: the actor's banks, and its observation statistics, if any."""
-    return progress.state.actor.banks, progress.state.observed
+def finished(progress: Progress, team_: Team):
+    """The policy that is evaluated: the actor's banks, and observation statistics, if any."""
+    return team_.actor.scheme.served(progress.state.actor.banks), progress.state.observed
 
 
-def compile_phase(config: Config, index: int, team_: Team, progress: Progress) -> Phase:
-    """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile."""
-    hp, seeds = hyperparameters(config, index), config.num_seeds
+def evaluated(config: Config, team_: Team, policy: Any, key: jax.Array, update: jax.Array):
+    """Greedy episodes of a finished policy (see `finished`) of the run with this key []."""
+    banks, statistics = policy
+    play_key = jax.random.fold_in(jax.random.fold_in(key, 1), update)
+    weights = team_.actor.scheme.weights(banks)
+    team_ = team_._replace(env=showing(team_.env, statistics))
+    return playing.play(play_key, team_, weights, episodes=config.eval_episodes)
 
-    def play(policy_and_seed, update):
-        (banks, statistics), seed = policy_and_seed
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), update)
-        weights = team_.actor.scheme.weights(banks)
-        team = team_._replace(env=showing(team_.env, statistics))
-        return playing.play(key, team, weights, episodes=config.eval_episodes)
 
-    def run(progress, n):
-        device_hp = devices.share(hp, config.devices)
-        return advance(progress, n, team_, device_hp, update_of(config.algo), lr_scale(config))
+def trained(config: Config, index: int, team_: Team, numbers, progress: Progress, n: jax.Array):
+    """n updates of phase number `index` by a tuned team, with the numbers that it is tuned to."""
+    hp = hyperparameters(with_numbers(config, numbers), index)
+    scale = lr_scale(config, numbers.get(UPDATES))
+    hp = devices.share(hp, config.devices, config.num_seeds)
+    span = (0, *config.phase_ends)[index], config.phase_ends[index]
+    span = span if _reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
+    return advance(progress, n, team_, hp, update_of(config.algo), scale, span)
+
+
+def compile_phase(
+    config: Config, index: int, team_: Team, progress: Progress, lanes: Lanes | None = None
+) -> Phase:
+    """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile.
+
+    lanes: the seeds and numbers of the runs in `progress`, by default the configuration's; both
+    are arguments of the compiled code.
+    """
+    lanes = lanes_of([config]) if lanes is None else lanes
+
+    def play(policy, lane, update):
+        team = tuned(config, team_, lane.numbers)[index]
+        return evaluated(config, team, policy, jax.random.key(lane.seeds), update)
+
+    def run(progress, lane, n):
+        team = tuned(config, team_, lane.numbers)[index]
+        return trained(config, index, team, lane.numbers, progress, n)
 
     n = jnp.zeros((), jnp.int32)
-    seed_array = jnp.array(config.seeds, jnp.uint32)
-    policy = finished(progress)
-    compiled_run = over_seeds(run, seeds, in_axes=(0, None))
+    policy = finished(progress, team_)
+    compiled_run = over_lanes(run, (0, 0, None))
     if config.devices > 1:
-        compiled_run = devices.compile_split(compiled_run, progress, n, config.devices)
+        compiled_run = devices.compile_split(
+            compiled_run, progress, lanes, n, config.devices, config.num_seeds
+        )
         policy = jax.device_put(policy, jax.devices()[0])
     else:
-        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, n).compile()
+        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
     put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
-    compiled_play = jax.jit(over_seeds(play, seeds, in_axes=(0, None)))
-    compiled_play = compiled_play.lower((policy, seed_array), n).compile()
+    compiled_play = jax.jit(over_lanes(play, (0, 0, None)))
+    compiled_play = compiled_play.lower(policy, lanes, n).compile()
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
-        compiled_run,
-        lambda progress, update: compiled_play((put(finished(progress)), seed_array), update),
+        lambda progress, n: compiled_run(progress, lanes, n),
+        lambda progress, update: compiled_play(put(finished(progress, team_)), lanes, update),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs
 from lorasa_jax.config import Config
 from lorasa_jax.envs import contract
 from lorasa_jax.envs.normalise import showing
@@ -15,6 +15,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.team import Team
+from lorasa_jax.sharing.scheme import When
 from lorasa_jax.training import phases
 
 
@@ -28,11 +29,11 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
     contract.check(teams[0].env, name)
     if envs.REGISTRY.row(name).outside:
         contract.check_legal(teams[0].env, name)
-    row_phases = sharing.REGISTRY.row(config.sharing["name"]).phases
-    if len(teams) != len(row_phases):
+    names = config.phase_names
+    if len(teams) != len(names):
         raise ConfigError(
             f"sharing={config.sharing['name']} builds schemes for {len(teams)} phases, and its row "
-            f"names {len(row_phases)}; make them as many."
+            f"names {len(names)}; make them as many."
         )
     state = None
     for index, team in enumerate(teams):
@@ -47,14 +48,22 @@ def _phase(config, teams, index, team, state):
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
         state = evaluate("init", lambda seed: phases.start(seed, team, hp), seed)
     else:
-        state = evaluate("adopt", lambda state: phases.adopted(teams, index, state), state)
+        keeps = config.keeps_optimisers(index)
+        adopt = functools.partial(phases.adopted, teams, index, keeps=keeps)
+        state = evaluate("adopt", lambda state: adopt(state), state)
     evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
-    after = evaluate("update", lambda s: update_of(config.algo)(s, team, hp)[0], state)
+    when = When(jnp.ones((), jnp.int32), 1)
+
+    def update(state):
+        return phases.learned(state, team, hp, update_of(config.algo), when)[0]
+
+    after = evaluate("update", update, state)
     _check_same(config, index, state, after)
 
     def evaluation(state):
         evaluation_team = team._replace(env=showing(team.env, state.observed))
-        weights = team.actor.scheme.weights(state.actor.banks)
+        scheme = team.actor.scheme
+        weights = scheme.weights(scheme.served(state.actor.banks))
         return play.play(jax.random.key(0), evaluation_team, weights, episodes=config.eval_episodes)
 
     evaluate("evaluation", evaluation, state)

@@ -6,21 +6,23 @@ import math
 import os
 import platform
 import resource
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
 from lorasa_jax.files import write_atomically
+from lorasa_jax.learn import devices
+from lorasa_jax.sharing import Bank
 from lorasa_jax.training import warning_signs
-from lorasa_jax.values import whole_number
+from lorasa_jax.training.progress import Display, Meter
+from lorasa_jax.values import listed, whole_number
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -36,61 +38,55 @@ def read_metrics(out: Path) -> list[dict]:
     return rows
 
 
+def headline(config: Config) -> str:
+    """What is trained, in one line."""
+    phases = " then ".join(
+        f"{name} to {end * config.batch:,}"
+        for name, end in zip(config.phase_names, config.phase_ends, strict=True)
+    )
+    return (
+        f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
+        f"seeds {config.seeds[0]}..{config.seeds[-1]} · {config.total_steps:,} steps: {phases}"
+    )
+
+
 class Reporter:
     """Receives a run's events and reports them to terminal, files and further loggers."""
 
-    def __init__(self, config: Config, loggers=()):
+    def __init__(self, config: Config, loggers=(), console: Console | None = None):
         self.config, self.loggers = config, tuple(loggers)
         self.out = Path(config.out)
-        self.console = Console(highlight=False)
-        self.bar = Progress(
-            TextColumn("{task.fields[phase]:>8}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("return {task.fields[score]:>9}{task.fields[wins]}{task.fields[spread]}"),
-            TextColumn("{task.fields[speed]:>8} steps/s"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task(
-            "", total=config.num_updates, phase="start", score="-", wins="", spread="",
-            speed="-",
-        )  # fmt: skip
+        self.console = Console(highlight=False) if console is None else console
+        self.meter = Meter(config.num_updates, config.updates_per_call)
+        self.display = Display(self.console, self.meter, config.progress_every)
         self.signs = set(warning_signs.found(read_metrics(self.out)))
 
     def __enter__(self):
-        self.bar.start()
+        self.display.start()
         return self
 
     def __exit__(self, *_):
-        self.bar.stop()
+        self.display.stop()
         for logger in self.loggers:
             logger.close()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.display.say(text)
 
     def started(self) -> None:
-        config = self.config
-        phases = " then ".join(
-            f"{name} to {end * config.batch:,}"
-            for name, end in zip(config.phase_names, config.phase_ends, strict=True)
-        )
-        self.say(
-            f"{config.env['name']} · {config.algo.name} · {config.sharing['name']} · "
-            f"seeds {config.seeds[0]}..{config.seeds[-1]} · {config.total_steps:,} steps: {phases}"
-        )
-        for note in config.notes:
+        for note in self.config.notes:
             self.say(note)
-        self.say(f"results in {config.out}")
+        if self.config.devices > 1:
+            seeds, parts = devices.split(self.config.devices, self.config.num_seeds)
+            self.say(
+                f"devices: {seeds * parts}, each with {self.config.num_seeds // seeds} seeds and "
+                f"{self.config.algo.num_envs // parts} of their environments"
+            )
+        self.say(f"results in {self.config.out}")
 
-    @contextlib.contextmanager
-    def compiling(self):
-        self.bar.update(self.task, phase="compiling")
-        if not self.console.is_terminal:
-            self.say("compiling ...")
-        yield
+    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Shows that `what` is compiled, and for how long."""
+        return self.display.doing(f"compiling {what}")
 
     def rewind(self, env_steps: int) -> None:
         """Forgets metrics of steps that will be run again: those after `env_steps`."""
@@ -99,10 +95,14 @@ class Reporter:
         write_atomically(self.out / METRICS, text)
         if env_steps >= 0:
             self.say(f"continuing from step {env_steps:,}")
-            self.bar.update(self.task, completed=env_steps // self.config.batch)
+            self.meter.done = env_steps // self.config.batch
 
-    def switched(self, env_steps: int) -> None:
-        self.say(f"step {env_steps:,}: backbone frozen, adapters begin")
+    def switched(self, env_steps: int, phase: str, banks: Mapping[str, Bank]) -> None:
+        """A phase begins, whose actor has these banks of parameters."""
+        trained = listed(name for name, bank in banks.items() if bank.trained)
+        frozen = listed(name for name, bank in banks.items() if not bank.trained)
+        rest = f", {frozen} frozen" if frozen else ""
+        self.say(f"step {env_steps:,}: {phase} begins, trains {trained}{rest}")
 
     def advanced(
         self,
@@ -117,15 +117,15 @@ class Reporter:
 
         spread: the mean standard deviation of the actions, where they are continuous.
         """
-        config = self.config
-        fields: dict[str, Any] = {"speed": f"{config.batch * config.num_seeds / seconds:,.0f}"}
+        config, fields = self.config, self.display.fields
+        self.meter.advanced(phase, update, seconds)
         if not math.isnan(mean_return):
-            fields["score"] = f"{mean_return:,.1f}"
+            fields["return"] = f"return {mean_return:9,.1f}"
         if wins is not None and not math.isnan(wins):
-            fields["wins"] = f"  won {wins:4.0%}"
+            fields["wins"] = f"won {wins:4.0%}"
         if spread is not None and not math.isnan(spread):
-            fields["spread"] = f"  std {spread:.2f}"
-        self.bar.update(self.task, completed=update, phase=phase, **fields)
+            fields["spread"] = f"std {spread:.2f}"
+        fields["speed"] = f"{config.batch * config.num_seeds / seconds:8,.0f} steps/s"
 
     def evaluated(self, rows: list[dict]) -> None:
         with (self.out / METRICS).open("a") as file:
@@ -152,7 +152,7 @@ class Reporter:
                 self.say(f"warning: {sentence}")
 
     def interrupted(self, signal: str, update: int) -> None:
-        self.bar.stop()
+        self.display.stop()
         saved = "stopped and saved" if update else "stopped"
         self.say(
             f"{signal}: {saved} at step {update * self.config.batch:,}; the same command continues."
@@ -160,8 +160,8 @@ class Reporter:
 
     def finished(self, summary: dict) -> None:
         """Writes summary.json and the learning curve, and prints both in short."""
-        self.bar.update(self.task, completed=self.config.num_updates)
-        self.bar.stop()
+        self.meter.done = self.config.num_updates
+        self.display.stop()
         curve = draw_curve(read_metrics(self.out), self.config, self.out / "curve.png")
         for logger in self.loggers:
             logger.summarise(summary, curve)
@@ -170,12 +170,16 @@ class Reporter:
 
 
 def summarise(
-    config: Config, seconds: dict[str, float], parameters: dict[str, int], engine: str | None = None
+    config: Config,
+    seconds: dict[str, float],
+    parameters: dict[str, int],
+    engine: str | None = None,
+    ranks: Sequence[dict[str, list[int]]] = (),
 ) -> dict:
     """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
 
     The best return is the largest mean over seeds of an evaluation. engine: the physics engine
-    that `auto` has become, where there is one.
+    that `auto` has become, where there is one. ranks: see loop.Run.ranks.
     """
     rows = read_metrics(Path(config.out))
     last = [row for row in rows if row["env_steps"] == config.total_steps]
@@ -194,6 +198,7 @@ def summarise(
         "seeds": list(config.seeds),
         "env_steps": config.total_steps,
         "switched_at": switched_at(rows, config),
+        "phases": {name: step for step, name in phase_starts(rows, config)},
         "eval_return": float(np.mean(finals)),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
@@ -203,6 +208,7 @@ def summarise(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters": parameters,
+        **({"ranks_per_seed": list(ranks)} if ranks else {}),
         **({} if engine is None else {"engine": engine}),
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cpus": machine.cpus(),
@@ -224,12 +230,24 @@ def returns_by_step(rows: list[dict]) -> dict[int, list[float]]:
     return returns
 
 
+def phase_starts(rows: list[dict], config: Config) -> list[tuple[int, str]]:
+    """(step, name) of every phase after the first: as configured, or as a rule decided.
+
+    A phase that the rows do not reach begins where it is configured to at the latest.
+    """
+    ends: dict[str, int] = {}
+    for row in rows:
+        ends[row["phase"]] = max(row["env_steps"], ends.get(row["phase"], 0))
+    names = config.phase_names
+    return [
+        (ends.get(before, latest), name)
+        for before, name, latest in zip(names, names[1:], config.switches, strict=False)
+    ]
+
+
 def switched_at(rows: list[dict], config: Config) -> int | None:
-    """The step of the switch: as configured, or as a rule decided; None with one phase."""
-    if config.switch_at is None:
-        return None
-    before = [row["env_steps"] for row in rows if row["phase"] == config.phase_names[0]]
-    return max(before, default=config.switches[0])
+    """The step at which the second phase begins; None with one phase."""
+    return next((step for step, _ in phase_starts(rows, config)), None)
 
 
 def print_summary(console: Console, summary: dict) -> None:
@@ -255,7 +273,7 @@ def print_summary(console: Console, summary: dict) -> None:
 
 
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
-    """Greedy and sampled return over environment steps, per seed, the switch marked."""
+    """Greedy and sampled return over environment steps, per seed; where phases begin is marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -269,11 +287,10 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
         greedy = [row["eval_return"] for row in seed_rows]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
-    switch = switched_at(rows, config)
-    if switch is not None:
-        axes.axvline(switch, color="0.4", ls="--", lw=1)
+    for step, phase in phase_starts(rows, config):
+        axes.axvline(step, color="0.4", ls="--", lw=1)
         axes.annotate(
-            " adapters", (switch, 1.0), xycoords=("data", "axes fraction"),
+            f" {phase}", (step, 1.0), xycoords=("data", "axes fraction"),
             va="top", color="0.4", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("environment steps")

@@ -47,7 +47,7 @@ class Checkpoint:
 
     def policy(self, seed: int) -> Policy:
         """The policy of one of the run's seeds."""
-        banks, statistics = self._of(seed, phases.finished(self.progress))
+        banks, statistics = self._of(seed, phases.finished(self.progress, self.team))
         return policy_of(
             self.config, self.team, self.phase, banks, seed=seed, step=self.env_steps,
             out=self.out, statistics=statistics, state=lambda: self.state(seed),
@@ -205,7 +205,7 @@ def require_adapters(policy: Policy) -> None:
       ConfigError: the way of sharing has no LoRA phase, or the switch was still to come.
     """
     config, out = policy.config, policy.out
-    if policy.team.actor.scheme.adapts:
+    if sharing.sequence.adapting(policy.team.actor.scheme):
         return
     if policy.phase == config.phase_names[-1]:
         raise ConfigError(
@@ -214,7 +214,7 @@ def require_adapters(policy: Policy) -> None:
         )
     raise ConfigError(
         f"{out} has no adapters yet at step {policy.step:,}; give a step after the switch, which "
-        f"comes at {config.switch_at:,} at the latest."
+        f"comes at {config.switches[0]:,} at the latest."
     )
 
 

@@ -26,7 +26,7 @@ def train(*overrides):
         return phases.advance(progress, n, team, hp)
 
     begin = jax.jit(lambda: phases.until(config, teams, phase), compiler_options=HURRY)
-    advance = jax.jit(phases.over_seeds(run, 1, in_axes=(0, None)), compiler_options=HURRY)
+    advance = jax.jit(phases.over_lanes(run, (0, None)), compiler_options=HURRY)
     first = begin()
     last = advance(first, jnp.int32(2))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.sums))

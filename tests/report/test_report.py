@@ -73,7 +73,8 @@ def test_curves_are_those_of_the_metrics(name, trained, stories):
 
 @pytest.mark.long
 def test_the_switch_is_where_it_was(stories):
-    assert [stories[name].switched_at for name in NAMES] == [20, 40, None]
+    phases = [stories[name].phases for name in NAMES]
+    assert phases == [[(20, "finetune")], [(40, "finetune")], []]
 
 
 @pytest.mark.parametrize("name", BATTLE_LAST)
@@ -165,7 +166,8 @@ def test_the_results_are_in_the_table(name, stories, pages):
     assert cells["Speed"] == f"{summary['steps_per_second']:,.0f} steps/s"
     assert ("Win rate" in cells) == (name == "battle")
     assert ("Actor adapters" in cells) == (name != "shared")
-    assert cells.get("Switched at step") == {"ant": "20", "battle": "40"}.get(name)
+    phases = {"ant": "finetune from 20", "battle": "finetune from 40"}
+    assert cells.get("Phases") == phases.get(name)
     assert len(cells.get("per seed", "").split(" · ")) == len(summary["seeds"])
     assert html.escape(summary["command"]) in text
 
@@ -174,7 +176,7 @@ def test_the_results_are_in_the_table(name, stories, pages):
 def test_the_switch_is_marked(pages):
     marks = {name: len(re.findall(r'id="c\d+-switch-0"', pages[name])) for name in NAMES}
     assert marks == {"ant": 4, "battle": 4, "shared": 0}  # narrow and wide; spreads and win rates
-    assert ">adapters</text>" in pages["ant"] and ">adapters</text>" not in pages["shared"]
+    assert ">finetune</text>" in pages["ant"] and ">finetune</text>" not in pages["shared"]
 
 
 @pytest.mark.parametrize("name", BATTLE_LAST)
@@ -265,11 +267,11 @@ def test_the_page_lies_in_the_run_by_default(trained, capsys):
 
 
 def test_two_runs_of_an_environment_share_a_chart(stories):
-    other = story.Story(**{**vars(stories["ant"]), "name": "other", "switched_at": 40})
+    other = story.Story(**{**vars(stories["ant"]), "name": "other", "phases": [(40, "finetune")]})
     text = visible(page.page([stories["ant"], other]))
     curves = re.findall(r'<section id="curves">.*?</section>', text, re.S)[0]
     assert curves.count("<svg") == 4  # returns and spreads, each chart narrow and wide
-    assert curves.count(">adapters begin</text>") == 4
+    assert curves.count(">finetune begins</text>") == 4
     assert re.findall(r'<i style="background:(.*?)"></i>(\w+)', curves) == [
         ("#0072b2", "ant"), ("#e69f00", "other"),
     ]  # fmt: skip

@@ -135,7 +135,7 @@ def board(told, monkeypatch):
     """The report on two runs, one of which has win rates; nobody may ask the network."""
     logger = {"name": "wandb", "project": "battles", "entity": "army", "group": "it's"}
     battle = dataclasses.replace(
-        told, name="battle", config={**told.config, "logger": logger}, switched_at=None,
+        told, name="battle", config={**told.config, "logger": logger}, phases=[],
         summary={**told.summary, "env": "smax_3m", "win_rate": 0.5},
         curves={**told.curves, "win_rate": told.curves["eval_return"]},
     )  # fmt: skip
@@ -190,9 +190,9 @@ def test_its_runsets_find_every_seed_of_a_run(board):
 
 def test_its_facts_are_the_stories(board, told):
     first, second = (block.text for block in of_type(board, "P"))
-    assert first.startswith("game: return ") and "adapters from step 20" in first
+    assert first.startswith("game: return ") and "finetune from step 20" in first
     assert f"System Neural Diversity {told.snd:.3g}" in first and "win rate" not in first
-    assert "win rate 50.0%" in second and "adapters" not in second
+    assert "win rate 50.0%" in second and "finetune" not in second
     assert np.isclose(float(first.split()[2].rstrip(",")), told.summary["eval_return"], rtol=1e-4)
 
 
