@@ -15,6 +15,7 @@ from PIL import Image, ImageSequence
 
 import lorasa_jax
 from lorasa_jax import demo, evaluate, keys
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.envs.video import SIZE, write_video
 
 
@@ -41,11 +42,11 @@ def poster(options: Options) -> Path:
         title = evaluate.title(policy)
         shown = rewards[options.first : end - 1]
         evaluate.pictured(policy).film(states, film, rewards=shown, title=title)
-        return halved(film, to)
+        return halved(film, to, len(policy.env().agents))
 
 
-def halved(film: Path, to: Path) -> Path:
-    """Writes a GIF at half its size."""
+def halved(film: Path, to: Path, agents: int) -> Path:
+    """Writes a GIF at half its size, with the colours of as many agents."""
     size = SIZE[0] // 2, SIZE[1] // 2
     with Image.open(film) as images:
         rate = 1000 / images.info["duration"]
@@ -53,7 +54,8 @@ def halved(film: Path, to: Path) -> Path:
             np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
             for image in ImageSequence.Iterator(images)
         ]
-    return write_video(to, iter(frames), rate=rate)
+    colours = [tuple(colour) for colour in np.rint(255 * palette(agents)).astype(int).tolist()]
+    return write_video(to, iter(frames), rate=rate, colours=colours)
 
 
 def main(arguments: list[str]) -> None:
