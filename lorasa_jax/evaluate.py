@@ -1,11 +1,14 @@
 """The command line for finished policies: `python -m lorasa_jax.evaluate out=RUN [key=value ...]`.
 
-Plays episodes with the policies of a run, or of a safetensors export, and prints their results;
-`render=true` also leaves a video and an interactive page of one episode in that folder.
+Plays episodes with the policies of a run, or of a safetensors export, and prints their results.
+They are also written, by default into that folder if it can be written: `evaluation.json`, then
+`evaluation-2.json` and so on; `render=true` leaves a video and an interactive page of one episode
+beside them.
 """
 
 import inspect
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,9 @@ class Options:
     )  # fmt: skip
     render: bool = keys.key(False, "write a film and episode.html of the first policy")
     format: str = keys.key("mp4", "the film's format", choices=("mp4", "gif"))
+    to: str | None = keys.key(
+        None, "the folder for evaluation.json, film and page; null: that of the run"
+    )
 
 
 def parse(arguments: list[str]) -> Options:
@@ -61,6 +67,7 @@ def policies(options: Options) -> tuple["Policy", ...]:
 def evaluate(options: Options) -> dict:
     """Plays `options.episodes` episodes with every chosen policy; returns their results."""
     chosen = policies(options)
+    _check_place(options)
     rows = results_of(chosen, options)
     pictures = (
         {"pictures": [str(path) for path in render(options, chosen[0])]} if options.render else {}
@@ -111,10 +118,17 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
 def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
     """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode].
 
-    The interval is None of fewer than `curves.LEAST_EPISODES`.
+    The interval is None of fewer than `curves.LEAST_EPISODES`. Episodes whose return is not finite
+    are left out and counted; without others all is None.
     """
     from lorasa_jax.analysis import curves
 
+    finite = returns[np.isfinite(returns)]
+    bad = len(returns) - len(finite)
+    if bad:
+        nothing = {"mean": None, "std": None, "median": None, "interval": None}
+        rest = statistics_of(finite, resamples) if len(finite) else nothing
+        return {**rest, "not_finite": bad}
     found = curves.mean_interval(returns, least=curves.LEAST_EPISODES, resamples=resamples)
     return {
         "mean": float(returns.mean()),
@@ -167,14 +181,78 @@ def title(policy: "Policy") -> str:
 def render(options: Options, policy: "Policy") -> list[Path]:
     """Writes one episode of a policy as a video and as a page; returns their paths."""
     states, rewards = episode(policy, options.seed, options.sampled)
-    out = Path(options.out)
-    video, page = out / f"episode.{options.format}", out / "episode.html"
+    folder, suffix = _folder(options), _suffix(_folder(options))
+    video, page = folder / f"episode{suffix}.{options.format}", folder / f"episode{suffix}.html"
     env = pictured(policy)
     shown = {"rewards": rewards, "title": title(policy)}
     known = inspect.signature(env.film).parameters  # others' environments may take none of them
     env.film(states, video, **{name: shown[name] for name in shown if name in known})
     env.replay(states, rewards, page, title=title(policy))
     return [video, page]
+
+
+def _folder(options: Options) -> Path:
+    """Where results and pictures are written."""
+    return Path(options.out if options.to is None else options.to)
+
+
+def _check_place(options: Options) -> None:
+    """Makes the folder that was asked for, and refuses where pictures could not be written.
+
+    Raises:
+      ConfigError: the folder cannot be written.
+    """
+    folder = _folder(options)
+    try:
+        if options.to is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"to={folder} cannot be written ({error.strerror}).") from error
+    asked = options.to is not None or options.render
+    if asked and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written; give another to=DIR.")
+
+
+def _suffix(folder: Path) -> str:
+    """What tells the next evaluation's files from those of the ones before: nothing, -2, -3 ..."""
+    number = 1
+    while True:
+        suffix = f"-{number}" if number > 1 else ""
+        names = [f"evaluation{suffix}.json"]
+        names += [f"episode{suffix}.{ending}" for ending in ("mp4", "gif", "html")]
+        if not any(os.path.lexists(folder / name) for name in names):
+            return suffix
+        number += 1
+
+
+def write(options: Options, results: dict) -> Path | None:
+    """Writes the results under a name that no evaluation before has; returns where.
+
+    None: the run's folder cannot be written, and no other was asked for.
+
+    Raises:
+      ConfigError: the folder that was asked for cannot be written.
+    """
+    from lorasa_jax.files import write_atomically
+
+    folder, text = _folder(options), json.dumps(results, indent=2) + "\n"
+    pictures = results.get("pictures")
+    try:
+        while True:
+            suffix = _suffix(folder)
+            if pictures:  # which have their number already
+                suffix, pictures = Path(pictures[-1]).stem.removeprefix("episode"), None
+            path = folder / f"evaluation{suffix}.json"
+            try:
+                path.touch(exist_ok=False)  # where two finish at once each has its own
+            except FileExistsError:
+                continue
+            write_atomically(path, text)
+            return path
+    except OSError as error:
+        if options.to is None:
+            return None
+        raise ConfigError(f"to={folder} cannot be written ({error.strerror}).") from error
 
 
 def show(results: dict) -> None:
@@ -188,8 +266,8 @@ def show(results: dict) -> None:
     for row in results["policies"]:
         interval = "-" if row["interval"] is None else "{:,.1f} to {:,.1f}".format(*row["interval"])
         cells = [
-            f"seed {row['policy']}", f"{row['mean']:,.1f}", f"{row['std']:,.1f}",
-            f"{row['median']:,.1f}", interval, f"{row['length']:,.0f}",
+            f"seed {row['policy']}", _amount(row["mean"]), _amount(row["std"]),
+            _amount(row["median"]), interval, f"{row['length']:,.0f}",
         ]  # fmt: skip
         table.add_row(*cells, *([f"{row['win_rate']:.1%}"] if wins else []))
     console = Console(highlight=False)
@@ -198,8 +276,19 @@ def show(results: dict) -> None:
         f"{results['episodes']} {results['actions']} episodes"
     )
     console.print(table)
+    for row in results["policies"]:
+        if row.get("not_finite"):
+            console.print(
+                f"{row['not_finite']} of seed {row['policy']}'s {results['episodes']} episodes had "
+                "a return that is not finite; they are left out",
+                soft_wrap=True,
+            )
     for path in results.get("pictures", ()):
         console.print(path, soft_wrap=True)
+
+
+def _amount(value):
+    return "-" if value is None else f"{value:,.1f}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -212,13 +301,15 @@ def main(arguments: list[str] | None = None) -> None:
 
         compile_cache.enable()
         results = evaluate(options)
+        show(results)
+        path = write(options, results)
     except ConfigError as error:
         print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
         sys.exit(2)
-    show(results)
-    from lorasa_jax.files import write_atomically
-
-    write_atomically(Path(options.out) / "evaluation.json", json.dumps(results, indent=2) + "\n")
+    if path is None:
+        print(f"not written, as {options.out} cannot be; to=DIR writes them elsewhere")
+    else:
+        print(f"results in {path}")
 
 
 if __name__ == "__main__":

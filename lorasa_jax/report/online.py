@@ -13,6 +13,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.report.page import TITLES
 from lorasa_jax.report.story import SCORES, Story
 from lorasa_jax.training import runs
+from lorasa_jax.training.identity import kept_identity
 from lorasa_jax.training.wandb_logger import _logged_in
 
 PAGE = "report"  # the key under which the page is logged
@@ -53,7 +54,9 @@ def require_logged(folders: tuple[str, ...]) -> None:
 
 def group(story: Story) -> str:
     """The group that a run's seeds have on W&B."""
-    return story.config["logger"]["group"] or Path(story.config["out"]).name
+    kept = kept_identity(story.out)
+    name = Path(story.config["out"]).name if kept is None else kept.name
+    return story.config["logger"]["group"] or name
 
 
 def runset(story: Story, entity: str):
@@ -124,7 +127,8 @@ def _line(wr, title, name, i):
 def _facts(wr, stories):
     """What the numbers behind the panels come to, a line a run."""
     for story in stories:
-        parts = [f"{story.name}: return {story.summary['eval_return']:,.5g}"]
+        final = story.summary["eval_return"]
+        parts = [f"{story.name}: return {'-' if final is None else format(final, ',.5g')}"]
         if "win_rate" in story.summary:
             parts.append(f"win rate {story.summary['win_rate']:.1%}")
         if story.snd is not None:

@@ -272,7 +272,7 @@ def _joined(members):
             summary[name] = [value for story in members for value in story.summary[name]]
     for name in ("eval_return", "win_rate"):
         if name in summary:
-            summary[name] = float(np.mean(summary[f"{name}_per_seed"]))
+            summary[name] = float(np.mean(np.array(summary[f"{name}_per_seed"], float)))
     signs = [sign for story in members for sign in story.summary.get("warnings", ())]
     summary["warnings"] = list(dict.fromkeys(signs))
     curves_: dict[str, Any] = {"steps": first.curves["steps"]}

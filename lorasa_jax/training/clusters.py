@@ -1,6 +1,7 @@
 """Which agents share a network under SePS: given, found before training, or read back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -9,23 +10,70 @@ import jax.numpy as jnp
 from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
 from lorasa_jax.learn import rollout
 from lorasa_jax.sharing import clustering
-
-FILE = "clusters.json"
+from lorasa_jax.training import checkpoint, stored
+from lorasa_jax.training.stored import CLUSTERS as FILE
 
 
 def needed(config: Config) -> bool:
     return sharing.REGISTRY.row(config.sharing["name"]).clustered
 
 
-def read(out: str | Path) -> tuple[int, ...] | None:
-    """The clusters that a run wrote into its folder."""
-    path = Path(out) / FILE
+def read(out: str | Path, config: Config, meta: dict | None = None) -> tuple[int, ...] | None:
+    """The groups that the run in `out`, of that configuration, was trained with, if any.
+
+    meta: what lies beside the state that they are for; its groups are those of the state, whatever
+    the file says.
+
+    Raises:
+      ConfigError: the file is damaged, and no checkpoint knows better.
+    """
+    if not needed(config):
+        return None
+    trained = (meta or {}).get("clusters")
+    if trained is not None:
+        return tuple(trained)
+    return stored.clusters(out, _agents(config), config.sharing["clusters"])
+
+
+def settle(
+    out: Path,
+    config: Config,
+    inherited: tuple[int, ...] | None,
+    say: Callable[[str], None],
+) -> tuple[int, ...]:
+    """The groups to train with: those trained with so far, else `inherited`, given or found ones.
+
+    They are written to the run's folder; where the file says otherwise that is said.
+
+    Raises:
+      ConfigError: the file is damaged, and there is no whole checkpoint to mend it from.
+    """
+    trained = checkpoint.newest_meta(out / "checkpoints").get("clusters")
     try:
-        return tuple(json.loads(path.read_text())["clusters"]) if path.exists() else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
+        groups = stored.clusters(out, _agents(config), config.sharing["clusters"])
+    except ConfigError as error:
+        if trained is None:
+            raise
+        say(f"warning: {error}")
+        groups = None
+    if trained is not None and groups != tuple(trained):
+        say(f"warning: {out / FILE} is written anew, with the groups of the newest checkpoint")
+        groups = tuple(trained)
+    groups = groups or inherited or find(config)
+    try:
+        write_atomically(out / FILE, json.dumps({"clusters": groups}) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{out / FILE} cannot be written ({error.strerror}).") from error
+    say(f"clusters of agents: {list(groups)}")
+    return groups
+
+
+def _agents(config):
+    options = dict(config.env)
+    return envs.make(options.pop("name"), **options).num_agents
 
 
 def check(config: Config) -> None:

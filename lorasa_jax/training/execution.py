@@ -1,11 +1,13 @@
 """One run from its configuration: its directory claimed and locked, trained or continued."""
 
+import contextlib
+import dataclasses
 import fcntl
-import json
+import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -16,9 +18,9 @@ from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.team import Team
+from lorasa_jax.training import stored
+from lorasa_jax.training.stored import CONFIG
 from lorasa_jax.values import flat
-
-CONFIG = "config.yaml"
 
 
 def execute(
@@ -41,14 +43,14 @@ def execute(
     """
     from lorasa_jax.training import reporting
 
-    print(reporting.headline(config), flush=True)  # what follows takes seconds to import
+    console = Console(highlight=False) if console is None else console
+    _say(console, reporting.headline(config))  # what follows takes seconds to import
     from lorasa_jax.learn import devices
     from lorasa_jax.training import clusters, phases, plan, runs
     from lorasa_jax.training import loop as train
 
     compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
-    console = Console(highlight=False) if console is None else console
     teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
@@ -58,39 +60,79 @@ def execute(
     if config.init_from is not None:
         start = runs.pretrained(config)
     out = Path(config.out)
+    prolonged = begun(out, config)
+    if prolonged is not None:
+        config = prolonged
+        summary = _finished(out, config, console)
+        if summary is not None:
+            return summary
     _claim(out, config)
     with _locked(out):
-        _rename_plugins(out, config)
-        summary_path = out / reporting.SUMMARY
-        if summary_path.exists():
-            summary = json.loads(summary_path.read_text())
-            console.print(f"{out} is already finished", markup=False, soft_wrap=True)
-            reporting.print_summary(console, summary)
-            return summary
+        _keep_config(out, config)
+        groups = None
         if teams is None:
-            groups = clusters.read(out) or _inherited(config) or clusters.find(config)
-            write_atomically(out / clusters.FILE, json.dumps({"clusters": groups}) + "\n")
-            print(f"clusters of agents: {list(groups)}")
+            inherited = None if config.sharing["clusters"] is not None else start and start.clusters
+            groups = clusters.settle(out, config, inherited, console.print)
             teams = phases.build_teams(config, groups)
             plan.check(config, teams)
+        begin = functools.partial(
+            train.Run, config, teams, start=start, evaluated=evaluated, clusters=groups,
+            program=program, stop=stop,
+        )  # fmt: skip
+        return _train(config, begin, console)
+
+
+def _finished(out: Path, config: Config, console: Console) -> dict | None:
+    """The summary of a run that has reached its end already; nothing is written."""
+    from lorasa_jax.training import digests, reporting
+
+    try:
+        summary = stored.summary(out)
+    except ConfigError:
+        if not (out / stored.SUMMARY).is_file():
+            raise
+        _say(console, f"warning: {out / stored.SUMMARY} is damaged and is written anew")
+        return None
+    if summary is None or summary["env_steps"] != config.total_steps:
+        return None
+    _say(console, f"{out} is already finished")
+    reporting.print_summary(console, summary)
+    digest = digests.of_text(stored.metrics_text(stored.metrics(out).rows))
+    if summary.get("metrics_sha256", digest) != digest:
+        _say(
+            console,
+            f"warning: {out / stored.METRICS} has lost or changed lines since the run ended",
+        )
+    return summary
+
+
+def _say(console, text):
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _train(config: Config, begin: Callable[..., Any], console: Console) -> dict | None:
+    """begin(reporter=...): the run, see loop.Run."""
+    from lorasa_jax.training import reporting
+
+    out = Path(config.out)
+    try:
         loggers = _LOGGERS[config.logger["name"]](config)
         with reporting.Reporter(config, loggers, console) as reporter:
             reporter.started()
-            try:
-                run = train.Run(config, teams, reporter, start, evaluated, program, stop)
+            with contextlib.closing(begin(reporter=reporter)) as run:
                 if not run():
                     return None
                 counts = run.parameter_counts()
-                summary = reporting.summarise(
-                    config, run.seconds, counts, _engine(teams[-1].env), run.ranks()
-                )
-                reporter.finished(summary)
-            except OSError as error:
-                raise TrainingError(
-                    f"{out} could not be written ({error.strerror}); the last checkpoint is "
-                    "kept: mend that and run the same command again."
-                ) from error
-            return summary
+            summary = reporting.summarise(
+                config, run.seconds, counts, _engine(run.teams[-1].env), run.ranks(), run.returns
+            )
+            reporter.finished(summary)
+    except OSError as error:
+        raise TrainingError(
+            f"{out} could not be written ({error.strerror or error}); the last checkpoint is "
+            "kept: mend that and run the same command again."
+        ) from error
+    return summary
 
 
 def checked_teams(config: Config) -> tuple[Team, ...]:
@@ -107,15 +149,6 @@ def _engine(env):
     return engine if isinstance(engine, str) else None
 
 
-def _inherited(config):
-    """The clusters of the run that this one starts from."""
-    from lorasa_jax.training import clusters
-
-    if config.init_from is None or config.sharing["clusters"] is not None:
-        return None
-    return clusters.read(Path(config.init_from.rpartition("@")[0]))
-
-
 def _wandb(config):
     from lorasa_jax.training.wandb_logger import WandbLogger
 
@@ -126,18 +159,55 @@ _LOGGERS = {"local": lambda config: [], "wandb": _wandb}
 
 
 def _claim(out: Path, config: Config) -> None:
-    """Writes the configuration to a new directory, or compares it with the one there."""
+    """Makes a new run's directory, tries whether checkpoints can be read in it, and names the run.
+
+    Raises:
+      ConfigError: it cannot be written, or what is written there cannot be read.
+    """
+    from lorasa_jax.training import checkpoint
+
+    if (out / CONFIG).exists():
+        return
     try:
-        if not begun(out, config):
-            out.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
+        str(out.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"out={str(out)!a} is no text in UTF-8; choose another name.") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.prove(out)
+        write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
 
+def _keep_config(out: Path, config: Config) -> None:
+    """Brings the saved configuration up to date: damage mended, the run's length, its plugins."""
+    try:
+        saved = stored.config(out)
+    except ConfigError:
+        saved = None
+    try:
+        if saved is None or saved.get("total_steps") != config.total_steps:
+            first_out = (saved or {}).get("out", config.out)  # an old run's id follows from it
+            tree = {**config.to_dict(), "out": first_out}
+            write_atomically(out / CONFIG, OmegaConf.to_yaml(tree))
+            _retire_summary(out, config)
+    except OSError as error:
+        raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
+    _rename_plugins(out, config)
+
+
+def _retire_summary(out, config):
+    """Keeps the summary of a shorter run under the name of its steps."""
+    with contextlib.suppress(ConfigError):
+        summary = stored.summary(out)
+        if summary is not None and summary["env_steps"] != config.total_steps:
+            (out / stored.SUMMARY).replace(out / f"summary-{summary['env_steps']}.json")
+
+
 def _rename_plugins(out: Path, config: Config) -> None:
     """Replaces the saved plugins by those given now: their modules may have moved."""
-    saved = _saved_config(out / CONFIG)
+    saved = stored.config(out) or {}
     if not config.plugins or saved.get("plugins") == list(config.plugins):
         return
     try:
@@ -146,28 +216,38 @@ def _rename_plugins(out: Path, config: Config) -> None:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
 
-def begun(out: Path, config: Config) -> bool:
-    """Whether `out` holds this very run already; writes nothing.
+def begun(out: Path, config: Config) -> Config | None:
+    """The configuration to go on with, where `out` holds this very run already; writes nothing.
+
+    It is `config`, but for the switch where the run becomes longer: it stays where it was, unless
+    the command line says otherwise.
 
     Raises:
       ConfigError: it holds something else, or may not be continued.
     """
-    path = out / CONFIG
-    if not path.exists():
+    from lorasa_jax.training.digests import PROVING
+
+    if not _exists(out / CONFIG):
         # A start that was killed at once leaves these.
         leftovers = {".lock", f"{CONFIG}.part", ".config.part.yaml"}
-        if out.exists() and any(child.name not in leftovers for child in out.iterdir()):
+        if out.exists() and any(
+            child.name not in leftovers and not child.name.startswith(PROVING)
+            for child in out.iterdir()
+        ):
             raise ConfigError(f"out={out} holds files that are no run; choose another folder.")
-        return False
+        return None
     if not config.resume:
         raise ConfigError(
             f"out={out} already holds a run; choose another folder, or resume=true to continue it."
         )
-    saved = flat(decisive_part(_saved_config(path)))
-    requested = flat(config.decisive())
+    saved = _saved_config(out)
+    config = _prolonged(out, config, saved)
+    before, requested = flat(decisive_part(saved)), flat(config.decisive())
     differing = sorted(
-        key for key in saved.keys() | requested.keys() if saved.get(key) != requested.get(key)
+        key for key in before.keys() | requested.keys() if before.get(key) != requested.get(key)
     )
+    if config.total_steps > saved["total_steps"]:
+        differing.remove("total_steps")
     # Discrete actions have no spread; the default of its key has changed.
     if "network.log_std" in differing and _discrete(config):
         differing.remove("network.log_std")
@@ -175,14 +255,63 @@ def begun(out: Path, config: Config) -> bool:
     if "devices" in differing:
         differing.remove("devices")
     if differing:
-        changes = ", ".join(f"{key} ({saved.get(key)} there)" for key in differing)
+        changes = ", ".join(f"{key} ({before.get(key)} there)" for key in differing)
         raise ConfigError(f"out={out} holds a run with another {changes}; choose another folder.")
-    return True
+    return config
 
 
-def _saved_config(path: Path) -> dict[str, Any]:
-    """A run's configuration as it stands in its file."""
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+def _exists(path):
+    """Whether a path leads to something; OSError becomes a sentence."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _saved_config(out: Path) -> dict[str, Any]:
+    """A run's configuration as its file has it, or its newest checkpoint where that is damaged."""
+    from lorasa_jax.training import checkpoint
+
+    try:
+        saved = stored.config(out)
+        assert saved is not None  # the file was there
+        decisive_part(saved)
+        int(saved["total_steps"])
+        return saved
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        trained = checkpoint.newest_meta(out / "checkpoints").get("config")
+        if trained is not None:
+            print(f"warning: {out / CONFIG} is damaged; it is written anew from a checkpoint")
+            return trained
+        raise ConfigError(
+            f"{out / CONFIG} is damaged and cannot be read, and no checkpoint holds what stood "
+            "there; choose another folder."
+        ) from error
+
+
+def _prolonged(out, config, saved):
+    """A configuration with more steps than the saved one, the switch left where it was.
+
+    Raises:
+      ConfigError: the steps that were trained depend on how many there are in all.
+    """
+    from lorasa_jax.training import phases
+
+    before = saved["total_steps"]
+    if config.total_steps <= before:
+        return config
+    if phases.lr_scale(config) is not None:
+        raise ConfigError(
+            f"total_steps={config.total_steps} cannot prolong the run in {out}, which ends at "
+            f"{before}: algo.lr_decay={config.algo.lr_decay} made its learning rates depend on "
+            "that; choose another folder."
+        )
+    given = any(override.lstrip("+").startswith("switch_at=") for override in config.overrides)
+    if given or config.switch_at is None or saved.get("switch_at") is None:
+        return config
+    switch_at = saved["switch_at"]
+    switch_at = tuple(switch_at) if isinstance(switch_at, list) else switch_at
+    return dataclasses.replace(config, switch_at=switch_at)
 
 
 def _discrete(config: Config) -> bool:
@@ -193,7 +322,13 @@ def _discrete(config: Config) -> bool:
 @contextmanager
 def _locked(out: Path):
     """Holds the run directory; the lock falls with the process, however it ends."""
-    with (out / ".lock").open("w") as file:
+    try:
+        file = (out / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"out={out} cannot be locked: {out / '.lock'} cannot be written ({error.strerror})."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

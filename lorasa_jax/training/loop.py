@@ -16,11 +16,11 @@ import numpy as np
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
-from lorasa_jax.training import phases, switching
-from lorasa_jax.training.checkpoint import Checkpoints
+from lorasa_jax.training import digests, phases, stored, switching
+from lorasa_jax.training.checkpoint import Checkpoints, DamagedError, UnfitError
 from lorasa_jax.training.phases import Progress
 from lorasa_jax.training.program import Member, Program
-from lorasa_jax.training.reporting import read_metrics, returns_by_step
+from lorasa_jax.training.reporting import finite_mean, read_metrics, returns_by_step
 
 
 @dataclass
@@ -55,17 +55,19 @@ class Run:
         reporter,
         start=None,
         evaluated=None,
+        clusters: tuple[int, ...] | None = None,
         program: Program | Member | None = None,
         stop: Stop | None = None,
     ):
         """start: the checkpoint (runs.Checkpoint) that the second phase begins from, if any.
 
-        evaluated: called after an evaluation has been saved; True asks to stop. program: the
-        compiled code, where the run is one of several that share it. stop: what says when to
-        stop, where that is not for this run to find out.
+        evaluated: called after an evaluation has been saved; True asks to stop. clusters: the
+        groups that `teams` were built with, where they have any. program: the compiled code, where
+        the run is one of several that share it. stop: what says when to stop, where that is not
+        for this run to find out.
         """
         self.config, self.teams, self.reporter = config, teams, reporter
-        self.start, self.evaluated = start, evaluated
+        self.start, self.evaluated, self.clusters = start, evaluated, clusters
         self.program = Program(config, teams) if program is None else program
         self.stop = stop
         self.kept = tuple(steps // config.batch for steps in config.keep_at)
@@ -74,6 +76,9 @@ class Run:
         self.seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
         self.since_line = [0, 0.0]  # updates and seconds of training since the last evaluation
         self.returns: list[tuple[int, float]] = []  # (update, mean over seeds) of evaluations
+        self.evaluated_updates: list[int] = []  # all of them, also without a finite return
+        self.lost = 0  # checkpoints that were damaged when the run was continued
+        self.proved = False  # whether a checkpoint of this process has been read back
 
     def __call__(self) -> bool:
         """Trains until the end; returns whether it got there, or was asked to stop."""
@@ -84,7 +89,7 @@ class Run:
             index, progress = self._begin()
         with Stop() if self.stop is None else contextlib.nullcontext(self.stop) as stop:
             phase = self._compile(index, progress)
-            if _update(progress) == self._first_update():
+            if _update(progress) == self._first_update() or self._last_rows_are_gone(progress):
                 self._evaluate(phase, progress)
             while _update(progress) < config.num_updates and stop.signal is None:
                 last = len(self.teams) - 1
@@ -110,6 +115,10 @@ class Run:
         self.progress = progress
         return True
 
+    def close(self) -> None:
+        """Lets go of what the checkpoints hold."""
+        self.checkpoints.close()
+
     def _begin(self):
         """(phase, progress) of a fresh run."""
         config = self.config
@@ -121,6 +130,14 @@ class Run:
             keys = jax.vmap(jax.random.fold_in)(progress.state.key, jnp.array(config.seeds))
             progress = progress._replace(state=progress.state._replace(key=keys))
         return 1, self._switch(1, progress)
+
+    def _last_rows_are_gone(self, progress):
+        """Whether the run is at its end and metrics.jsonl has lost the rows of that evaluation."""
+        if _update(progress) < self.config.num_updates:
+            return False
+        rows = read_metrics(self.config.out)
+        seeds = {row["seed"] for row in rows if row["env_steps"] == self.config.total_steps}
+        return not seeds.issuperset(self.config.seeds)
 
     def _first_update(self):
         return 0 if self.start is None else self.config.switches[0] // self.config.batch
@@ -163,20 +180,64 @@ class Run:
         ]
 
     def _restore(self):
-        update = self.checkpoints.latest()
-        if update is None:
+        """(phase, progress) of the newest checkpoint that is whole; damaged ones are set aside."""
+        found, damage = self._newest_whole()
+        if damage:
+            self._set_aside(damage, found and found[0])
+        if found is None:
             return None
-        meta = self.checkpoints.meta(update)
-        like = jax.eval_shape(
-            functools.partial(phases.until, self.config, self.teams, meta["phase"])
-        )
-        progress = self.checkpoints.restore(update, like, phases.LATER)
+        update, meta, progress = found
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
+        self.lost += meta.get("lost", 0)
         returns = meta.get("returns") or _logged_returns(self.config, update)
-        self.returns = [(at, mean) for at, mean in returns]
-        self.reporter.rewind(update * self.config.batch)
+        self.returns = [(at, mean) for at, mean in returns if math.isfinite(mean)]
+        batch = self.config.batch
+        evaluated = tuple(at * batch for at in meta.get("evaluated", [at for at, _ in returns]))
+        self.reporter.rewind(update * batch, evaluated, meta.get("metrics_sha256"))
+        self.evaluated_updates = [step // batch for step in evaluated]
         return meta["phase"], progress
+
+    def _newest_whole(self):
+        """(update, meta, progress) of the newest whole checkpoint, and {newer update: damage}."""
+        damage: dict[int, DamagedError] = {}
+        for update in reversed(self.checkpoints.all()):
+            try:
+                meta, progress = self.checkpoints.read(update, self._shapes, phases.LATER)
+            except DamagedError as error:
+                damage[update] = error
+            except UnfitError as error:
+                raise TrainingError(
+                    f"checkpoint {update} in {self.checkpoints.folder} is whole and does not fit "
+                    f"what is to be trained ({error}); use the version and the plugins that wrote "
+                    "it, or choose another folder."
+                ) from error
+            else:
+                return (update, meta, progress), damage
+        return None, damage
+
+    def _shapes(self, meta):
+        missing = [key for key in ("phase", "seconds", "since_line") if key not in meta]
+        if missing:
+            raise DamagedError(f"its meta/metadata lacks {', '.join(missing)}")
+        if not 0 <= meta["phase"] < len(self.teams):
+            raise DamagedError(f"it is of phase {meta['phase']}, which there is not")
+        return jax.eval_shape(
+            functools.partial(phases.until, self.config, self.teams, meta["phase"])
+        )
+
+    def _set_aside(self, damage, update):
+        """Says what is damaged, and renames it, so that its number can be written again."""
+        self.lost = len(damage)
+        whence = "none is whole, and training begins again"
+        if update is not None:
+            whence = f"training goes on from that of update {update}"
+        for newer, error in sorted(damage.items()):
+            place = self.checkpoints.set_aside(newer)
+            self.reporter.say(
+                f"warning: the checkpoint of update {newer} is damaged ({error}); {whence}, and "
+                f"the damaged one is kept as {place}"
+            )
 
     def _switch(self, index, progress):
         banks = self.teams[index].actor.scheme.banks
@@ -241,8 +302,14 @@ class Run:
             _row(config, phase.name, update, seed, i, results, progress, speed)
             for i, seed in enumerate(config.seeds)
         ]
+        if self.lost:
+            rows = [{**row, "lost_checkpoints": self.lost} for row in rows]
+            self.lost = 0
         self.reporter.evaluated(rows)
-        self.returns.append((update, float(np.mean(results.returns))))
+        self.evaluated_updates.append(update)
+        mean = finite_mean(np.asarray(results.returns, float).reshape(-1).tolist())
+        if mean is not None:
+            self.returns.append((update, mean))
         self.since_line = [0, 0.0]
         return progress._replace(
             sums=jax.tree.map(jnp.zeros_like, progress.sums),
@@ -256,9 +323,22 @@ class Run:
             "seconds": dict(self.seconds),
             "since_line": self.since_line,
             "returns": self.returns,
+            "evaluated": self.evaluated_updates,
+            "lost": self.lost,
+            "config": self.config.to_dict(),
+            "clusters": None if self.clusters is None else list(self.clusters),
+            "metrics_sha256": self._metrics_digest(_update(progress)),
         }
         self.checkpoints.save(_update(progress), progress, meta)
+        if not self.proved:
+            self.checkpoints.check_written(_update(progress), progress)
+            self.proved = True
         self.seconds["checkpoint"] += time.perf_counter() - began
+
+    def _metrics_digest(self, update):
+        rows = read_metrics(self.config.out)
+        steps = update * self.config.batch
+        return digests.of_text(stored.metrics_text([r for r in rows if r["env_steps"] <= steps]))
 
 
 def _update(progress: Progress) -> int:
@@ -267,9 +347,10 @@ def _update(progress: Progress) -> int:
 
 def _logged_returns(config, update):
     """What checkpoints of 0.1.0 do not hold: the returns up to `update`, from the metrics."""
-    rows = read_metrics(Path(config.out))
+    rows = read_metrics(config.out)
     returns = returns_by_step([row for row in rows if row["env_steps"] <= update * config.batch])
-    return [(steps // config.batch, float(np.mean(values))) for steps, values in returns.items()]
+    means = [(steps // config.batch, finite_mean(values)) for steps, values in returns.items()]
+    return [(at, mean) for at, mean in means if mean is not None]
 
 
 def _played(episodes):
@@ -297,14 +378,17 @@ def _train_wins(progress, seed=slice(None)):
 def _row(config, phase, update, seed, i, results, progress, speed) -> dict[str, Any]:
     """One line of metrics.jsonl."""
     returns = np.asarray(results.returns[i], float)
+    finite = returns[np.isfinite(returns)]
+    bad = len(returns) - len(finite)
     finished = float(progress.episodes.count[i])
     row = {
         "env_steps": update * config.batch,
         "seed": seed,
         "phase": phase,
-        "eval_return": float(returns.mean()),
-        "eval_return_std": float(returns.std()),
+        "eval_return": float(finite.mean()) if len(finite) else None,
+        "eval_return_std": float(finite.std()) if len(finite) else None,
         "eval_episodes": len(returns),
+        **({"eval_not_finite": bad} if bad else {}),
         **_win_rate(results, i),
         "eval_length": float(np.asarray(results.lengths[i]).mean()),
         "train_return": float(progress.episodes.returns[i]) / finished if finished else None,

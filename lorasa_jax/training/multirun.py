@@ -285,7 +285,9 @@ def _outcome(config, **shared):
     if summary is None:
         _stopped.set()
         return Outcome(config.out, 0, SAVED)
-    return Outcome(config.out, 0, f"final return {summary['eval_return']:,.1f}")
+    from lorasa_jax.training.reporting import amount
+
+    return Outcome(config.out, 0, f"final return {amount(summary['eval_return'], 1)}")
 
 
 def _print_outcomes(outcomes):

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,25 +17,18 @@ from rich.table import Table
 
 from lorasa_jax import __version__, machine
 from lorasa_jax.config import Config
-from lorasa_jax.files import write_atomically
+from lorasa_jax.files import replacing, write_atomically
 from lorasa_jax.learn import devices
 from lorasa_jax.sharing import Bank
-from lorasa_jax.training import warning_signs
+from lorasa_jax.training import digests, stored, warning_signs
 from lorasa_jax.training.progress import Display, Meter
+from lorasa_jax.training.stored import METRICS, SUMMARY
 from lorasa_jax.values import listed, whole_number
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
 
-
-def read_metrics(out: Path) -> list[dict]:
-    """The lines of a run's metrics.jsonl; a line cut short by a crash is left out."""
-    rows = []
-    path = Path(out) / METRICS
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+def read_metrics(out: str | Path) -> list[dict]:
+    """The rows of a run's metrics.jsonl; lines that are none, such as a cut one, are left out."""
+    return stored.metrics(out).rows
 
 
 def headline(config: Config) -> str:
@@ -88,11 +81,30 @@ class Reporter:
         """Shows that `what` is compiled, and for how long."""
         return self.display.doing(f"compiling {what}")
 
-    def rewind(self, env_steps: int) -> None:
-        """Forgets metrics of steps that will be run again: those after `env_steps`."""
+    def rewind(self, env_steps: int, evaluated: tuple[int, ...] = (), digest: str | None = None):
+        """Forgets metrics of steps that will be run again: those after `env_steps`.
+
+        evaluated: the steps up to there that were evaluated; digest: that of their lines. What
+        the file has lost of them is said.
+        """
         rows = [row for row in read_metrics(self.out) if row["env_steps"] <= env_steps]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = stored.metrics_text(rows)
         write_atomically(self.out / METRICS, text)
+        present = {(row["env_steps"], row["seed"]) for row in rows}
+        gone = sorted(
+            {s for s in evaluated for seed in self.config.seeds if (s, seed) not in present}
+        )
+        if gone:
+            steps = ", ".join(f"{step:,}" for step in gone[:5]) + (", ..." if len(gone) > 5 else "")
+            self.say(
+                f"warning: {self.out / METRICS} has lost lines of {len(gone)} of "
+                f"{len(evaluated)} evaluations, at steps {steps}; training is not affected."
+            )
+        elif digest is not None and digest != digests.of_text(text):
+            self.say(
+                f"warning: {self.out / METRICS} holds other numbers than this run wrote up to "
+                f"step {env_steps:,}; training is not affected."
+            )
         if env_steps >= 0:
             self.say(f"continuing from step {env_steps:,}")
             self.meter.done = env_steps // self.config.batch
@@ -129,7 +141,7 @@ class Reporter:
 
     def evaluated(self, rows: list[dict]) -> None:
         with (self.out / METRICS).open("a") as file:
-            file.write("".join(json.dumps(_finite(row)) + "\n" for row in rows))
+            file.write(stored.metrics_text(rows))
             file.flush()
             os.fsync(file.fileno())
         for logger in self.loggers:
@@ -139,12 +151,14 @@ class Reporter:
         wins = [row["win_rate"] for row in rows if "win_rate" in row]
         spreads = [row.get("action_std") for row in rows]
         spreads = [x for x in spreads if x is not None and math.isfinite(x)]
+        bad = sum(row.get("eval_not_finite", 0) for row in rows)
         self.say(
             f"{first['phase']:>8}  step {first['env_steps']:>11,}  "
-            f"return {np.mean([row['eval_return'] for row in rows]):9.1f}"
+            f"return {amount(finite_mean(row['eval_return'] for row in rows), 1):>9}"
             + (f"  win rate {np.mean(wins):6.1%}" if wins else "")
             + (f"  std {np.mean(spreads):5.3f}" if spreads else "")
             + (f"  {speed:7,.0f} steps/s" if speed else "")
+            + (f"  {bad} returns not finite" if bad else "")
         )
         for sign, sentence in warning_signs.found(read_metrics(self.out)).items():
             if sign not in self.signs:
@@ -162,7 +176,9 @@ class Reporter:
         """Writes summary.json and the learning curve, and prints both in short."""
         self.meter.done = self.config.num_updates
         self.display.stop()
-        curve = draw_curve(read_metrics(self.out), self.config, self.out / "curve.png")
+        with replacing(self.out / "curve.png") as part:
+            draw_curve(read_metrics(self.out), self.config, part)
+        curve = self.out / "curve.png"
         for logger in self.loggers:
             logger.summarise(summary, curve)
         write_atomically(self.out / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -175,23 +191,31 @@ def summarise(
     parameters: dict[str, int],
     engine: str | None = None,
     ranks: Sequence[dict[str, list[int]]] = (),
+    returns: list[tuple[int, float]] | None = None,
 ) -> dict:
     """The run in one dictionary; returns are of the last evaluation, per seed and over seeds.
 
-    The best return is the largest mean over seeds of an evaluation. engine: the physics engine
-    that `auto` has become, where there is one. ranks: see loop.Run.ranks.
+    The best return is the largest mean over seeds of an evaluation; a mean without any finite
+    return is None. engine: the physics engine that `auto` has become, where there is one. ranks:
+    see loop.Run.ranks. returns: (update, mean) of all evaluations, by default those in
+    metrics.jsonl.
     """
-    rows = read_metrics(Path(config.out))
+    rows = read_metrics(config.out)
     last = [row for row in rows if row["env_steps"] == config.total_steps]
     finals = [row["eval_return"] for row in last]
-    means = {step: np.mean(returns) for step, returns in returns_by_step(rows).items()}
-    best = max(means, key=lambda step: means[step])
+    if returns is None:
+        means = {step: finite_mean(values) for step, values in returns_by_step(rows).items()}
+    else:
+        means = {update * config.batch: mean for update, mean in returns}
+    means = {step: mean for step, mean in means.items() if mean is not None}
+    best = max(means, key=lambda step: means[step], default=None)
     first_step = 0
     if config.init_from is not None:  # what came before was another run's
         first_step = whole_number(config.init_from.rpartition("@")[2], "the step of init_from")
     steps = (config.total_steps - first_step) * config.num_seeds
+    train_seconds = seconds["train"]
     wins = [row["win_rate"] for row in last if "win_rate" in row]
-    return {
+    values = {
         "env": config.env["name"],
         "algo": config.algo.name,
         "sharing": config.sharing["name"],
@@ -199,12 +223,12 @@ def summarise(
         "env_steps": config.total_steps,
         "switched_at": switched_at(rows, config),
         "phases": {name: step for step, name in phase_starts(rows, config)},
-        "eval_return": float(np.mean(finals)),
+        "eval_return": finite_mean(finals),
         "eval_return_per_seed": finals,
         **({"win_rate": float(np.mean(wins)), "win_rate_per_seed": wins} if wins else {}),
-        "best_eval_return": float(means[best]),
+        "best_eval_return": None if best is None else means[best],
         "best_eval_step": best,
-        "steps_per_second": steps / seconds["train"],
+        "steps_per_second": steps / train_seconds if train_seconds else None,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters": parameters,
@@ -219,12 +243,25 @@ def summarise(
         },
         "warnings": list(warning_signs.found(rows).values()),
         "command": config.command,
+        "metrics_sha256": digests.of_text(stored.metrics_text(rows)),
     }
+    return digests.signed(values)
 
 
-def returns_by_step(rows: list[dict]) -> dict[int, list[float]]:
+def finite_mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is finite; None where nothing is."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
+
+
+def amount(value: float | None, digits: int = 0) -> str:
+    """A number with commas; `-` for None and what is not finite."""
+    return f"{value:,.{digits}f}" if value is not None and math.isfinite(value) else "-"
+
+
+def returns_by_step(rows: list[dict]) -> dict[int, list[float | None]]:
     """{environment step: evaluation returns of the seeds}, in the order of the rows."""
-    returns: dict[int, list[float]] = {}
+    returns: dict[int, list[float | None]] = {}
     for row in rows:
         returns.setdefault(row["env_steps"], []).append(row["eval_return"])
     return returns
@@ -253,15 +290,18 @@ def switched_at(rows: list[dict], config: Config) -> int | None:
 def print_summary(console: Console, summary: dict) -> None:
     """One table: what was run, how well it did, what it cost."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    per_seed = "  ".join(f"{value:,.1f}" for value in summary["eval_return_per_seed"])
+    per_seed = "  ".join(amount(value, 1) for value in summary["eval_return_per_seed"])
+    best = amount(summary["best_eval_return"], 1)
+    if summary["best_eval_step"] is not None:
+        best += f" at {summary['best_eval_step']:,}"
     seconds = summary["seconds"]
     rows = {
         "run": f"{summary['env']} · {summary['algo']} · {summary['sharing']}",
         "steps": f"{summary['env_steps']:,} per seed"
         + (f", switched at {summary['switched_at']:,}" if summary.get("switched_at") else ""),
-        "final return": f"{summary['eval_return']:,.1f}   per seed: {per_seed}",
-        "best return": f"{summary['best_eval_return']:,.1f} at {summary['best_eval_step']:,}",
-        "speed": f"{summary['steps_per_second']:,.0f} steps/s",
+        "final return": f"{amount(summary['eval_return'], 1)}   per seed: {per_seed}",
+        "best return": best,
+        "speed": f"{amount(summary['steps_per_second'])} steps/s",
         "compiling": f"{seconds['compile']:.0f} s",
         "memory": f"{summary['peak_memory_gib']} GiB at the peak",
     }
@@ -281,10 +321,9 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     for i, seed in enumerate(config.seeds):
         seed_rows = [row for row in rows if row["seed"] == seed]
         steps = [row["env_steps"] for row in seed_rows]
-        returns = [row["train_return"] for row in seed_rows]
-        sampled = [math.nan if value is None else value for value in returns]
+        sampled = [_or_nan(row.get("train_return")) for row in seed_rows]
         colour, label = f"C{i}", f"seed {seed}, " if config.num_seeds > 1 else ""
-        greedy = [row["eval_return"] for row in seed_rows]
+        greedy = [_or_nan(row["eval_return"]) for row in seed_rows]
         axes.plot(steps, greedy, color=colour, lw=1.4, label=f"{label}greedy")
         axes.plot(steps, sampled, color=colour, lw=1, ls=":", label=f"{label}while training")
     for step, phase in phase_starts(rows, config):
@@ -302,8 +341,5 @@ def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     return path
 
 
-def _finite(row):
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
+def _or_nan(value):
+    return math.nan if value is None else value

@@ -1,34 +1,33 @@
 """Runs on disk, read back: configuration, teams, and state and policies at a checkpoint."""
 
 import functools
-import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import jax
-import tensorstore
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lorasa_jax import config as configuration
 from lorasa_jax import sharing
 from lorasa_jax.config import Config
+from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.envs.normalise import Observed
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Team
 from lorasa_jax.sharing import clustering
-from lorasa_jax.training import clusters, phases
-from lorasa_jax.training.checkpoint import Checkpoints
+from lorasa_jax.training import checkpoint as checkpointing
+from lorasa_jax.training import clusters, digests, phases, stored
+from lorasa_jax.training.checkpoint import Checkpoints, DamagedError, UnfitError
 from lorasa_jax.training.phases import Progress
-from lorasa_jax.training.reporting import SUMMARY
-from lorasa_jax.values import listed, whole_number
+from lorasa_jax.values import flat, listed, whole_number
 
-_SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")
-_REWRITE = "delete it and give the run's command again, which writes it anew."
+TRIES, PAUSE = 5, 0.1  # of reading beside a training that writes, and the seconds between them
+_LENGTHS = ("total_steps", "switch_at")  # keys that a run's earlier checkpoints may have otherwise
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Checkpoint:
     phase: int
     progress: Progress
     env_steps: int
+    clusters: tuple[int, ...] | None = None
 
     def policy(self, seed: int) -> Policy:
         """The policy of one of the run's seeds."""
@@ -109,7 +109,7 @@ def pretrained(config: Config) -> Checkpoint:
                 "choose a run that matches."
             )
     groups = new_config.sharing.get("clusters")
-    if groups is not None and clustering.renumbered(groups) != clusters.read(path):
+    if groups is not None and clustering.renumbered(groups) != checkpoint.clusters:
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other clusters than "
             f"sharing.clusters={groups}; drop sharing.clusters."
@@ -118,7 +118,7 @@ def pretrained(config: Config) -> Checkpoint:
         raise ConfigError(
             f"init_from={config.init_from} is a checkpoint after the switch; give a step before it."
         )
-    first = phases.build_teams(config, clusters.read(path))[0].actor.scheme
+    first = phases.build_teams(config, checkpoint.clusters)[0].actor.scheme
     if dict(first.banks) != dict(checkpoint.team.actor.scheme.banks):
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other banks of parameters than "
@@ -138,13 +138,11 @@ def configured(out: str | Path) -> Config:
     Raises:
       ConfigError: there is no run, or its configuration cannot be used.
     """
-    path = Path(out) / "config.yaml"
-    if not path.exists():
+    path, tree = Path(out) / stored.CONFIG, stored.config(out)
+    if tree is None:
         raise ConfigError(f"out={out} holds no run; give the folder that a run printed.")
     try:
-        return configuration.resolve(cast(DictConfig, OmegaConf.load(path)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is damaged and cannot be read; run it again.") from error
+        return configuration.resolve(cast(DictConfig, OmegaConf.create(tree)))
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be used: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
@@ -159,26 +157,14 @@ def summary(out: str | Path) -> dict:
     Raises:
       ConfigError: there is no run, it has not finished, or the summary is damaged.
     """
-    config, path = configured(out), Path(out) / SUMMARY
-    if not path.exists():
+    config, values = configured(out), stored.summary(out)
+    if values is None or values["env_steps"] != config.total_steps:
+        reached = max(checkpointing.updates(Path(out) / "checkpoints"), default=0) * config.batch
         raise ConfigError(
-            f"{out} is not finished (step {_reached(out, config):,} of {config.total_steps:,}); "
+            f"{out} is not finished (step {reached:,} of {config.total_steps:,}); "
             "the command that began it continues it."
         )
-    try:
-        values = json.loads(path.read_text())
-        missing = [key for key in _SUMMARISED if key not in values]
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged; {_REWRITE}") from error
-    if missing or not isinstance(values, dict):
-        raise ConfigError(f"{path} lacks {listed(missing) or 'everything'}; {_REWRITE}")
     return values
-
-
-def _reached(out, config):
-    """The step of the newest checkpoint, from where a run continues."""
-    names = [path.name for path in (Path(out) / "checkpoints").glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=0) * config.batch
 
 
 def chosen_seed(out: str | Path, seeds: Sequence[int], seed: int | None, key: str = "seed") -> int:
@@ -221,16 +207,28 @@ def require_adapters(policy: Policy) -> None:
 def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
     """The run in `out` at its last checkpoint, or at the one of `env_steps`.
 
+    A training that goes on beside may delete a checkpoint while it is read; then another is.
+
     Raises:
       ConfigError: there is no run, no such checkpoint, or it cannot be read.
     """
-    folder_name, out = str(out), Path(out)
     config = configured(out)
-    folder = out / "checkpoints"
-    if not folder.is_dir():
-        raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
-    checkpoints = Checkpoints(folder, read_only=True)
-    updates = checkpoints.all()
+    folder = Path(out) / "checkpoints"
+    for left in reversed(range(TRIES)):
+        update = _chosen_update(out, config, env_steps)
+        before = _state_of(folder, update)
+        try:
+            return _read(out, config, update)
+        except (DamagedError, UnfitError) as error:
+            time.sleep(PAUSE)
+            if left and before != _state_of(folder, update):
+                continue
+            raise ConfigError(_cannot_be_read(folder, update, config, error)) from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _chosen_update(out, config, env_steps):
+    updates = checkpointing.updates(Path(out) / "checkpoints")
     if not updates:
         raise ConfigError(f"out={out} has no checkpoint yet; let the run go on first.")
     update = updates[-1] if env_steps is None else env_steps // config.batch
@@ -239,30 +237,67 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
         raise ConfigError(
             f"out={out} has no checkpoint at step {env_steps}; those it has are at {steps}."
         )
-    teams = phases.build_teams(config, clusters.read(out))
+    return update
+
+
+def _state_of(folder, update):
+    """What changes while a training writes or deletes a checkpoint."""
+    place = folder / str(update)
     try:
-        phase = checkpoints.meta(update)["phase"]
-        _read_through(folder / str(update) / "state")
-        like = jax.eval_shape(functools.partial(phases.until, config, teams, phase))
-        progress = checkpoints.restore(update, like, phases.LATER)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"the checkpoint of update {update} in {folder} cannot be read by this version "
-            f"({type(error).__name__}); run it again or give another step."
-        ) from error
-    return Checkpoint(folder_name, config, teams[phase], phase, progress, update * config.batch)
+        times = [path.stat().st_mtime_ns for path in (place, *place.iterdir())]
+    except OSError:
+        times = None
+    return times, digests.exists(place)
 
 
-def _read_through(folder: Path) -> None:
-    """Reads all of a checkpoint's parts one by one; damage raises OSError or ValueError here.
+def _read(out, config, update):
+    checkpoints = Checkpoints(Path(out) / "checkpoints", read_only=True)
+    built: list[tuple[tuple[Team, ...], tuple[int, ...] | None]] = []
 
-    Orbax reads them at once: where one fails, the others' threads print tracebacks afterwards.
-    """
-    json.loads((folder / "_METADATA").read_text())
-    base = {"driver": "ocdbt", "base": folder.absolute().as_uri() + "/"}
-    suffix = b"/.zarray"
-    for key in tensorstore.KvStore.open(base).result().list().result():
-        if key.endswith(suffix):
-            path = key.removesuffix(suffix).decode() + "/"
-            spec = {"driver": "zarr", "kvstore": {**base, "path": path}}
-            tensorstore.open(spec, read=True).result().read().result()
+    def shapes(meta):
+        _check_same_run(out, config, meta.get("config"))
+        groups = clusters.read(out, config, meta)
+        teams = phases.build_teams(config, groups)
+        built.append((teams, groups))
+        phase = meta.get("phase")
+        if not isinstance(phase, int) or not 0 <= phase < len(teams):
+            raise DamagedError("its meta/metadata names no phase")
+        return jax.eval_shape(functools.partial(phases.until, config, teams, phase))
+
+    try:
+        meta, progress = checkpoints.read(update, shapes, phases.LATER)
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename} may not be read; ask its owner.") from error
+    finally:
+        checkpoints.close()
+    (teams, groups), phase, step = built[0], meta["phase"], update * config.batch
+    return Checkpoint(str(out), config, teams[phase], phase, progress, step, groups)
+
+
+def _check_same_run(out, config, trained):
+    """Refuses a configuration that is not the one that a checkpoint was trained with."""
+    if trained is None:  # a checkpoint of an earlier version
+        return
+    saved, present = (flat(decisive_part(tree)) for tree in (trained, config.to_dict()))
+    for key in sorted(saved.keys() | present.keys()):
+        if key not in _LENGTHS and saved.get(key) != present.get(key):
+            raise ConfigError(
+                f"{Path(out) / stored.CONFIG} is damaged or was changed: it says "
+                f"{key}={present.get(key)}, and the checkpoint was trained with {saved.get(key)}; "
+                "write that there."
+            )
+
+
+def _cannot_be_read(folder, update, config, error):
+    whole = []
+    for other in checkpointing.updates(folder):
+        try:
+            checkpointing.meta(folder, other)
+        except (DamagedError, PermissionError):
+            continue
+        whole.append(other)
+    others = [str(other * config.batch) for other in whole if other != update]
+    advice = f"give step={others[-1]}, which is whole" if others else "no other is whole"
+    if isinstance(error, UnfitError):
+        advice = "use the version and the plugins that wrote it, or give another step"
+    return f"the checkpoint of update {update} in {folder} cannot be read ({error}); {advice}."

@@ -1,12 +1,11 @@
 """Weights & Biases: the same lines as metrics.jsonl, one run per seed, without an account too."""
 
-import hashlib
 import os
-from pathlib import Path
 
 import wandb
 
 from lorasa_jax.config import Config
+from lorasa_jax.training.identity import identity
 
 
 class WandbLogger:
@@ -15,8 +14,8 @@ class WandbLogger:
     def __init__(self, config: Config):
         online = os.environ.get("WANDB_API_KEY") or _logged_in()
         mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
-        name = Path(config.out).name
-        place = hashlib.sha256(config.out.encode()).hexdigest()[:6]
+        who = identity(config)
+        name = who.name
         group = config.logger["group"] or name
         tags = [config.env["name"], config.algo.name, config.sharing["name"]]
         self.runs = {
@@ -25,7 +24,7 @@ class WandbLogger:
                 entity=config.logger["entity"],
                 group=group,
                 name=f"{name}-{seed}",
-                id=f"{name}-{place}-{seed}",
+                id=f"{who.id}-{seed}",
                 resume="allow",
                 tags=tags,
                 config={**config.to_dict(), "run_seed": seed},

@@ -10,7 +10,7 @@ def found(rows: list[dict]) -> dict[str, str]:
     `spread`: a seed's actions hardly vary (mean standard deviation below 0.02), so that it no
     longer explores. `kl`: a seed's policy moves by more than 0.05 an update, evaluation after
     evaluation, so that PPO's clip no longer holds it. `legal`: the environment left agents that act
-    without any legal action.
+    without any legal action. `return`: an episode had a return that is not finite.
     """
     signs: dict[str, str] = {}
     in_a_row: dict[int, int] = {}
@@ -23,6 +23,14 @@ def found(rows: list[dict]) -> dict[str, str]:
                 f"step {step}: actions of seed {seed} have a mean standard deviation of "
                 f"{spread:.3f} and explore hardly anything any more; network.log_std=vector, "
                 "network.std_min or algo.entropy_coef keep it up.",
+            )
+        bad = row.get("eval_not_finite")
+        if bad:
+            signs.setdefault(
+                "return",
+                f"step {step}: {bad} of {row['eval_episodes']} evaluated episodes of seed {seed} "
+                "had a return that is not finite; they are left out of its mean, and rules for "
+                "the switch skip evaluations that have nothing else.",
             )
         stuck = row.get("no_legal_action")
         if stuck is not None and stuck > 0:
