@@ -47,6 +47,7 @@ def request_of(path: Path, out: Path) -> Request:
     made_by = path.read_text().splitlines()[0].removeprefix("# ")
     words = dict(word.split("=", 1) for word in made_by.split() if "=" in word)
     options = {"last": words.get("last", "5"), "switch_at": words.get("switch_at", "")}
+    options["folder"] = str(path.parent)
     return Request(path.stem, (), 0, (), options, Path(), out, False, made_by)
 
 
@@ -122,9 +123,9 @@ def _costs(request, rows):
     names = ("agents", "actor_trained")
     counted = [{**row, **{k: int(row[k]) for k in names}} for row in rows]
     counted = [row for row in counted if row["sizes"] == "own"]
-    path = next(RESULTS.glob(f"{request.out.name}/figure_3_measured.csv"), None)
+    path = Path(request.options["folder"]) / "figure_3_measured.csv"
     names = ("update_seconds", "acting_seconds", "update_mib")
-    measured = pictures.read_rows(path) if path else []
+    measured = pictures.read_rows(path) if path.exists() else []
     measured = [{**row, **{k: float(row[k]) for k in names}} for row in measured]
     return pictures.save(request, figure_3.picture(counted, measured))
 
