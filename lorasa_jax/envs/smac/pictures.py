@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lorasa_jax.envs.smac.scene import Scene
-from lorasa_jax.envs.video import SIZE, Captions, write_video
+from lorasa_jax.envs.video import SIZE, Captions, Colour, write_video
 
 GROUND = "#e8edf3"  # the replays' background
 RATE = 6.0  # steps shown per second: three times as fast as the game
@@ -37,11 +37,16 @@ def film(scene: Scene, path: Path, *, rewards=None, title: str = "") -> Path:
 
     rewards [time]: what each step paid; without them no return is shown.
     """
-    shades = [tuple(int(shade[i : i + 2], 16) for i in (1, 3, 5)) for shade in colours(scene)]
-    marks = [tuple(int(mark[i : i + 2], 16) for i in (1, 3, 5)) for mark in (SHOT, HEAL, SHIELD)]
+    shades = [_rgb(shade) for shade in colours(scene)]
+    marks = [_rgb(mark) for mark in (SHOT, HEAL, SHIELD)]
     captions = Captions(title or scene.name, _legend(scene, shades), _lines(scene, rewards))
     drawn = (captions.on(picture, time) for time, picture in enumerate(frames(scene)))
     return write_video(path, drawn, rate=RATE, colours=[*marks, *shades])
+
+
+def _rgb(code: str) -> Colour:
+    red, green, blue = (int(code[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
 
 
 def _legend(scene, shades):
@@ -66,10 +71,8 @@ def frames(scene: Scene) -> Iterator[np.ndarray]:
     from matplotlib.figure import Figure
 
     size = SIZE[0] / 100, SIZE[1] / 100
-    # matplotlib's types forget "none".
-    figure = Figure(  # pyright: ignore[reportArgumentType]
-        figsize=size, dpi=100, layout="none", facecolor=GROUND
-    )
+    figure = Figure(size, 100, GROUND)
+    figure.set_layout_engine("none")  # whatever matplotlib's settings are
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     shades = colours(scene)
