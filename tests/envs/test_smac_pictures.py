@@ -31,7 +31,7 @@ def recorded():
 
     def step(state, key):
         legal = env.battle.legal(state.battle)
-        actions = jnp.argmax(legal * jnp.arange(legal.shape[-1]), axis=-1)
+        actions = jnp.argmax(legal.astype(jnp.int32) * jnp.arange(legal.shape[-1])[None], axis=-1)
         after, timestep = env.step(key, state._replace(legal=legal), actions)
         return after, (after, timestep.reward)
 
