@@ -33,17 +33,20 @@ PUBLISHED = {
 
 
 def benchmark(runs: Iterable[Kept]) -> str:
-    """A Markdown table with a row for every kept run."""
+    """A Markdown table with a row for every kept run, and below it the numbered commands."""
     head = (
         "task", "preset", "sharing", "n", "steps", "at the end", "published", "seconds",
         "machine", "command",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     ordered = sorted(runs, key=lambda run: (run.env, run.preset != "tuned", run.name))
-    return "\n".join([*lines, *map(_benchmark_row, ordered)])
+    lines += [_benchmark_row(run, number) for number, run in enumerate(ordered, 1)]
+    lines += ["", "Commands:", ""]
+    lines += [f"{number}. `{run.command}`" for number, run in enumerate(ordered, 1)]
+    return "\n".join(lines)
 
 
-def _benchmark_row(run):
+def _benchmark_row(run, number):
     steps = pictures.steps(int(run.steps[-1]))
     if not run.finished:
         steps += f" of {pictures.steps(run.config['total_steps'])}"
@@ -59,7 +62,7 @@ def _benchmark_row(run):
     cells = (
         run.env, run.preset, f"{run.algo}, {run.sharing}", str(len(run.seeds)), steps, found,
         PUBLISHED.get((run.env, run.preset, run.sharing), "-"), seconds, machine,
-        f"`{run.command}`",
+        str(number),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -104,7 +107,7 @@ def amount(value: float) -> str:
 
 
 def share(value: float) -> str:
-    return f"{100 * value:+.1f} %"
+    return f"{100 * value:+.1f}%"
 
 
 def plain(value: float) -> str:

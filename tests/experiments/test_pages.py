@@ -68,11 +68,12 @@ def test_the_documentations_tables_are_fresh():
 
 def test_every_kept_run_is_in_the_benchmark(runs):
     table = pages.benchmark(runs)
-    rows = table.splitlines()[2:]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == len(runs) == len(list(RESULTS.glob("**/metrics.jsonl")))
     for run in runs:
-        row = next(row for row in rows if run.command in row and f"| {run.env} |" in row)
-        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        (number,) = re.findall(rf"^(\d+)\. `{re.escape(run.command)}`$", table, re.M)
+        cells = [cell.strip() for cell in rows[int(number) - 1].strip("|").split(" | ")]
+        assert cells[0] == run.env and cells[-1] == number
         assert cells[3] == str(len(run.seeds))
         assert (" to " in cells[5]) == (len(run.seeds) >= 3), "intervals from three seeds on"
 
