@@ -4,6 +4,10 @@ import importlib
 import os
 import sys
 
+from lorasa_jax import terminal
+
+terminal.begin()  # before anything that takes long
+
 # MuJoCo's C engine is called back from inside compiled code. With asynchronous dispatch a
 # callback can wait for an argument that its own thread would have to produce. JAX reads the
 # variable when it is imported, which `lorasa --help` need not wait for.

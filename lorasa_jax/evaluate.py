@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lorasa_jax import keys
+from lorasa_jax import keys, terminal
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
+from lorasa_jax.values import EXACT, LARGEST_SEED
 
 if TYPE_CHECKING:
     from lorasa_jax.envs.types import Pictured
@@ -29,11 +31,15 @@ class Options:
     """What is evaluated, and how."""
 
     out: str = keys.key("", "the folder of a run, or of a safetensors export")
-    step: int | None = keys.key(None, "environment steps of a checkpoint; null: the last", least=0)
+    step: int | None = keys.key(
+        None, "environment steps of a checkpoint; null: the last", least=0, most=EXACT
+    )
     episodes: int = keys.key(100, "episodes per policy", least=1)
-    seed: int = keys.key(0, "of the episodes", least=0)
+    seed: int = keys.key(0, "of the episodes", least=0, most=LARGEST_SEED)
     sampled: bool = keys.key(False, "draw actions instead of taking the best")
-    policy: int | None = keys.key(None, "one of the run's seeds; null: all", least=0)
+    policy: int | None = keys.key(
+        None, "one of the run's seeds; null: all", least=0, most=LARGEST_SEED
+    )
     rank: int | None = keys.key(
         None, "serve adapters at this rank at most, of a run with sharing.rank_schedule; null: as "
         "they were trained", least=1,
@@ -43,6 +49,7 @@ class Options:
     to: str | None = keys.key(
         None, "the folder for evaluation.json, film and page; null: that of the run"
     )
+    plugins: tuple[str, ...] = keys.plugins()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -66,6 +73,9 @@ def policies(options: Options) -> tuple["Policy", ...]:
 
 def evaluate(options: Options) -> dict:
     """Plays `options.episodes` episodes with every chosen policy; returns their results."""
+    from lorasa_jax.config import plugins
+
+    plugins.load(list(options.plugins))
     chosen = policies(options)
     _check_place(options)
     rows = results_of(chosen, options)
@@ -90,7 +100,9 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
 
     from lorasa_jax.learn import play
     from lorasa_jax.learn.finished import seeing
+    from lorasa_jax.training import memory
 
+    memory.check_episodes(chosen[0], options.episodes)
     team, (_, axes) = chosen[0].team, chosen[0].weights
 
     @jax.jit
@@ -233,7 +245,6 @@ def write(options: Options, results: dict) -> Path | None:
     Raises:
       ConfigError: the folder that was asked for cannot be written.
     """
-    from lorasa_jax.files import write_atomically
 
     folder, text = _folder(options), json.dumps(results, indent=2) + "\n"
     pictures = results.get("pictures")
@@ -295,7 +306,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Exit code 0, or 2 where something was refused."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.evaluate out=RUN KEY=VALUE ...")
-    try:
+    with terminal.program("lorasa_jax.evaluate"):
         options = parse(arguments)
         from lorasa_jax import compile_cache
 
@@ -303,13 +314,10 @@ def main(arguments: list[str] | None = None) -> None:
         results = evaluate(options)
         show(results)
         path = write(options, results)
-    except ConfigError as error:
-        print(f"lorasa_jax.evaluate: {error}", file=sys.stderr)
-        sys.exit(2)
-    if path is None:
-        print(f"not written, as {options.out} cannot be; to=DIR writes them elsewhere")
-    else:
-        print(f"results in {path}")
+        if path is None:
+            print(f"not written, as {options.out} cannot be; to=DIR writes them elsewhere")
+        else:
+            print(f"results in {path}")
 
 
 if __name__ == "__main__":

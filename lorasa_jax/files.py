@@ -2,11 +2,20 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lorasa_jax import terminal
 from lorasa_jax.errors import ConfigError
+
+MOST_TEXT = 2**22  # bytes of a configuration or a card; those that are written have thousands
 
 
 @contextmanager
@@ -18,6 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
+    terminal.unfinished.add(part)
     try:
         part.unlink(missing_ok=True)
         part.touch(exist_ok=False)
@@ -26,6 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        terminal.unfinished.discard(part)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -44,6 +55,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if _occupied(folder):
         raise ConfigError(f"{folder} exists already; remove it, or choose another to=DIR.")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    terminal.unfinished.add(part)
     try:
         part.mkdir(parents=True)
         yield part
@@ -55,6 +67,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise ConfigError(f"{folder} cannot be written ({error.strerror}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        terminal.unfinished.discard(part)
 
 
 def _sync(path):
@@ -67,3 +80,46 @@ def _occupied(folder):
         return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
     except OSError:  # a folder that cannot be read is not replaced
         return True
+
+
+def refuse_link(path: Path) -> None:
+    """Refuses to write through a link that lies in a run's folder, to wherever it points.
+
+    Raises:
+      ConfigError: `path` is a link.
+    """
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path} is a link, and nothing is written through links in a run's folder; replace "
+            "it by what it points to."
+        )
+
+
+def read_bounded(path: Path, most: int = MOST_TEXT) -> bytes:
+    """A plain file's bytes; a pipe or device, which may never end, is not read.
+
+    Raises:
+      OSError: it is no plain file, larger than `most` bytes, or cannot be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is no plain file", str(path))
+        if status.st_size > most:
+            raise OSError(0, f"it has more than {most:,} bytes", str(path))
+        return file.read(most + 1)
+
+
+def plain_yaml(content: bytes) -> Any:
+    """What plain YAML holds: no tags, no aliases, whose expansion may have any size; `${` is text.
+
+    Raises:
+      ValueError: it is no such YAML.
+    """
+    text = content.decode()
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has aliases")
+        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError("it is no plain YAML") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.values import close, listed, number, truth, whole_number
+from lorasa_jax.values import LARGEST, close, listed, number, shown, truth, whole_number
 
 
 class Key(NamedTuple):
@@ -46,6 +46,20 @@ def key(default: Any, help: str, **more: Any) -> Any:
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def plugins() -> Any:
+    """The key by which a reader of runs names the modules that he lets them import."""
+
+    def check(value, label):
+        from lorasa_jax.config import plugins  # which takes seconds to import
+
+        return plugins.given(value, label)
+
+    return key(
+        (), "modules of yours that the run was trained with; a file alone cannot import any",
+        check=check, accepts="a list of modules",
+    )  # fmt: skip
 
 
 def keys(kind: type) -> dict[str, dataclasses.Field]:
@@ -111,13 +125,18 @@ def value_of(kind: type, name: str, value: Any, label: str) -> Any:
 
 def _typed(kind, value, label, key_):
     if kind is int:
-        return whole_number(value, label, least=-float("inf") if key_.least is None else key_.least)
+        least = -float("inf") if key_.least is None else key_.least
+        return whole_number(value, label, least, LARGEST if key_.most is None else key_.most)
     if kind is float:
         return number(value, label)
     if kind is bool:
         return truth(value, label)
     if kind is str:
-        return str(value)
+        return text(value, label)
+    if kind is list and not isinstance(value, list | tuple):
+        raise ConfigError(f"{label}={shown(value)} must be a list, such as [a,b].")
+    if kind is dict and not isinstance(value, Mapping):
+        raise ConfigError(f"{label}={shown(value)} must be pairs, such as {{a: b}}.")
     return value
 
 
@@ -131,7 +150,24 @@ def _within(key_, value, label):
     limits = [(x, holds, word) for x, holds, word in bounds if x is not None]
     if not all(holds(x) for x, holds, _ in limits):
         wanted = " and ".join(f"{word} {x:g}" for x, _, word in limits)
-        raise ConfigError(f"{label}={value} must be {wanted}.")
+        raise ConfigError(f"{label}={shown(value)} must be {wanted}.")
+
+
+def text(value: Any, label: str) -> str:
+    """Words as they were written; numbers that YAML has read as such are refused.
+
+    Raises:
+      ConfigError: it is empty, or no text.
+    """
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ConfigError(f"{label}={shown(value)} must be text; put it in quotation marks.")
+    return value
+
+
+def is_text(kind: type, name: str) -> bool:
+    """Whether a key takes text of any kind, such as a path."""
+    key_ = keys(kind)[name].metadata["key"]
+    return key_.choices is None and key_.accepts is None and _type(kind, name) is str
 
 
 def _truths(choices):
@@ -142,7 +178,7 @@ def _unknown(label, value, choices):
     accepted = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices if c is not None]
     near = close(str(value), accepted) if isinstance(value, str) else ""
     hint = f"{near} " if near.startswith("did you mean") else ""
-    return f"{label}={value} is not known; {hint}choose one of {listed(accepted)}."
+    return f"{label}={shown(value)} is not known; {hint}choose one of {listed(accepted)}."
 
 
 @functools.cache
@@ -223,6 +259,9 @@ def parse(kind: type, arguments: list[str], need: str | None = None) -> Any:
             raise ConfigError(f"{argument} is not of the form key=value.")
         if name not in keys(kind):
             raise ConfigError(f"unknown key {name}; {close(name, list(keys(kind)))}")
+        if text == "null" and _optional(kind, name):
+            values[name] = None
+            continue
         if _type(kind, name) is bool:
             text = {"true": True, "false": False}.get(text.lower(), text)
         values[name] = value_of(kind, name, text, name)

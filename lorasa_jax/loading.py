@@ -8,9 +8,10 @@ To let one act:
     carry, action = policy.act(timestep.obs, carry, False, timestep.legal)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lorasa_jax.config import plugins as modules
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export.policy import CARD
 from lorasa_jax.export.rebuild import rebuild
@@ -19,23 +20,34 @@ from lorasa_jax.training import runs
 from lorasa_jax.values import whole_number
 
 
-def load(out: str | Path, step: int | None = None, seed: int | None = None) -> Policy:
+def load(
+    out: str | Path,
+    step: int | None = None,
+    seed: int | None = None,
+    *,
+    plugins: Sequence[str] = (),
+) -> Policy:
     """The policy in `out`, the folder of a run or of a safetensors export.
 
     step: joint environment steps of one of the run's checkpoints, by default its last, whether
     the run has finished or not. seed: which of the run's, needed where it has several; `load_all`
-    gives those of all.
+    gives those of all. plugins: modules that the run was trained with, if they are not
+    imported yet; what a folder alone names is not.
 
     Raises:
       ConfigError: there is no such run, export, checkpoint or seed, several seeds and none is
         chosen, or the files cannot be read; in one sentence.
     """
+    modules.load(list(plugins))
     seeds, policy = _read(out, step)
     return policy(runs.chosen_seed(out, seeds, seed))
 
 
-def load_all(out: str | Path, step: int | None = None) -> tuple[Policy, ...]:
+def load_all(
+    out: str | Path, step: int | None = None, *, plugins: Sequence[str] = ()
+) -> tuple[Policy, ...]:
     """The policies of all seeds in `out`, the checkpoint being read once; as `load` otherwise."""
+    modules.load(list(plugins))
     seeds, policy = _read(out, step)
     return tuple(policy(seed) for seed in seeds)
 

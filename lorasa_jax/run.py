@@ -5,59 +5,45 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lorasa_jax import config as configuration
-from lorasa_jax.config import overrides, plugins
-from lorasa_jax.errors import ConfigError, TrainingError
+from lorasa_jax import terminal
+from lorasa_jax.config import flags, overrides, plugins
 from lorasa_jax.training.execution import execute
+
+STOPPED = "stopped at once; the same command continues from the last checkpoint."
 
 
 def main() -> None:
     """Exit code 0: finished, or stopped by a signal and saved; 1: had to stop; 2: refused."""
-    arguments = sys.argv[1:]
-    settings = [argument for argument in arguments if not argument.startswith("-")]
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    try:
-        if {"--help", "-h"} & set(flags):
+    with terminal.program("lorasa_jax", STOPPED):
+        asked = flags.read(sys.argv[1:])
+        if asked.help:
             from lorasa_jax.config import help as help_
 
             print(help_.text(), end="")
-        elif not flags:
-            execute(configuration.load(settings))
-        elif {"--multirun", "-m"} & set(flags):
+        elif asked.multirun:
             from lorasa_jax.training import multirun
 
-            multirun.check_flags(flags)
-            sys.exit(multirun.batch(settings))
-        elif "--cfg" in arguments and "job" in settings:
-            settings.remove("job")
-            print(OmegaConf.to_yaml(configuration.load(settings).to_dict()), end="")
-        else:
-            plugins.load(plugins.named(settings))
+            sys.exit(multirun.batch(asked.overrides))
+        elif asked.own:
+            plugins.load(plugins.named(asked.overrides))
             overrides.register()
             _hydra()
-    except ConfigError as error:
-        _leave(error, 2)
-    except TrainingError as error:
-        _leave(error, 1)
-    except KeyboardInterrupt:
-        _leave("stopped at once; the same command continues from the last checkpoint.", 130)
+        else:
+            config = configuration.load(asked.overrides, files=asked.files)
+            if asked.cfg is None:
+                execute(config)
+            else:
+                print(flags.part(config.to_dict(), asked.package), end="")
 
 
 @hydra.main(config_path=None, config_name=overrides.PRIMARY, version_base="1.3")
 def _hydra(raw: DictConfig) -> None:
     """Hydra's own entry point, for its other flags, such as --info or --cfg all."""
-    try:
-        arguments = tuple(HydraConfig.get().overrides.task)
-        execute(dataclasses.replace(configuration.resolve(raw, arguments), overrides=arguments))
-    except ConfigError as error:
-        _leave(error, 2)
-
-
-def _leave(message, code):
-    print(f"lorasa_jax: {message}", file=sys.stderr)
-    sys.exit(code)
+    arguments = tuple(HydraConfig.get().overrides.task)
+    execute(dataclasses.replace(configuration.resolve(raw, arguments), overrides=arguments))
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ def _lenient():
         yield
 
 
-@pytest.fixture(autouse=True)
-def promotion(request):
-    """Promotion as JAX has it by default, for tests marked `upstream`."""
-    with _lenient() if "upstream" in request.keywords else contextlib.nullcontext():
-        yield
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Promotion as JAX has it by default, for tests marked `upstream` and their fixtures."""
+    with _lenient() if "upstream" in item.keywords else contextlib.nullcontext():
+        return (yield)
 
 
 def _adam(*args, adam=optax.adam, **kwargs):

@@ -14,14 +14,14 @@ SLOW = (
 FIRST_LINE = """
 import sys
 from lorasa_jax import run
-from lorasa_jax.training import execution
+from rich.console import Console
 
-def said(text, **_):
+def said(self, text, **_):
     print(text)
     print(*(name for name in SLOW if name in sys.modules))
     sys.exit()
 
-execution.print = said
+Console.print = said
 sys.argv = ["run", "env=ant_4x2", "out=OUT"]
 run.main()
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasa_jax.config import flags
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import multirun
 
@@ -147,7 +148,7 @@ def test_a_folder_in_other_use_is_refused(alone, monkeypatch):
 
 def test_other_flags_are_refused():
     with pytest.raises(ConfigError, match="--info does not go with --multirun"):
-        multirun.check_flags(["--multirun", "--info"])
+        flags.read(["--multirun", "--info"])
 
 
 def test_a_launcher_that_is_not_installed_is_told_how_to_get(monkeypatch):

@@ -215,6 +215,7 @@ def test_first_numbers_are_of_every_phase_of_the_first_kind():
         (["phases=[ps:40,ps_lora]", "switch_at=80"], "drop switch_at"),
         (["phases=[ps:40,ps_lora]", "switch_when=plateau"], "exclude each other"),
         (["phases=[ps:40,mtl]", "sharing=mtl"], "choose one such as ps_lora"),
+        (["phases=[ps:40,ps_lora]", "sharing.rank_schedule=dylora"], "exclude each other"),
         (["phase_optimisers=kept"], "needs a list of phases"),
         (["phase_optimisers=some"], "choose one of fresh, kept"),
     ],

@@ -172,7 +172,7 @@ def command(module, *words, cwd):
 
 
 @pytest.mark.full
-def test_commands_import_the_modules_that_a_run_names(tmp_path):
+def test_commands_import_the_modules_that_they_are_given(tmp_path):
     (tmp_path / "plugged.py").write_text(PLUGIN)
     words = [
         "plugins=[plugged]", "env=plugged_game", "sharing=plugged_lora", "sharing.x=2",
@@ -181,12 +181,15 @@ def test_commands_import_the_modules_that_a_run_names(tmp_path):
     ]  # fmt: skip
     done = command("run", *words, "out=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    made = command("export", "out=run", "format=safetensors", "to=made", cwd=tmp_path)
+    unnamed = command("export", "out=run", "to=made", cwd=tmp_path)
+    assert unnamed.returncode == 2 and "plugins=[plugged]" in unnamed.stderr
+    given = "plugins=[plugged]"
+    made = command("export", "out=run", "format=safetensors", "to=made", given, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    played = command("evaluate", "out=made", "episodes=2", cwd=tmp_path)
+    played = command("evaluate", "out=made", "episodes=2", given, cwd=tmp_path)
     assert played.returncode == 0, played.stderr
     assert json.loads((tmp_path / "made" / "policy.json").read_text())["plugins"] == ["plugged"]
-    away = command("evaluate", "out=../run", "episodes=2", cwd=tmp_path / "made")
+    away = command("evaluate", "out=../run", "episodes=2", given, cwd=tmp_path / "made")
     assert away.returncode == 2 and "plugins=plugged is not found" in away.stderr
 
 

@@ -2,6 +2,9 @@
 
     python -m experiments.figure_3 [cells=ant_4x2/mappo/ps+nps+ps_lora] [turns=9] [batch=1000]
         [measure=false]
+    python -m experiments.figure_3 schemes=all [agents=2+8+64+1024] [adapters=10000]
+
+The second form measures by the number of agents, on a synthetic task: see costs.py.
 
 Nothing is trained, hence seeds= and total_steps= change nothing. figure_3.csv counts parameters of
 the finished phase, as training has them. Maps come twice: with the suite's own sizes on SMAX, and
@@ -20,7 +23,7 @@ import json
 import jax
 from matplotlib.ticker import MaxNLocator
 
-from experiments import cells, command, pictures, training
+from experiments import cells, command, costs, pictures, training
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, machine, sharing
 from lorasa_jax.analysis import resources
@@ -43,12 +46,22 @@ STARCRAFT = {
 
 def main(arguments: list[str]) -> None:
     request = cells.request(
-        "figure_3", arguments, CELLS, turns="9", batch="1000", measure="true", total_steps=""
+        "figure_3",
+        arguments,
+        CELLS,
+        turns="9",
+        batch="1000",
+        measure="true",
+        total_steps="",
+        **costs.OPTIONS,
     )
     if request.show:
         raise ConfigError(
             "figure_3 trains no runs whose commands could be shown; drop show=commands."
         )
+    if request.options["schemes"]:
+        pictures.print_paths(costs.tables(request))
+        return
     measure = request.options["measure"]
     if measure not in ("true", "false"):
         raise ConfigError(f"measure={measure} must be true or false.")

@@ -2,11 +2,11 @@
 
 import itertools
 
-from lorasa_jax import sharing
+from lorasa_jax import keys, sharing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices
 from lorasa_jax.sharing import sequence
-from lorasa_jax.values import whole_number
+from lorasa_jax.values import LARGEST, LARGEST_SEED, whole_number
 
 
 def critic_sharing(config) -> None:
@@ -15,6 +15,30 @@ def critic_sharing(config) -> None:
             f"critic_sharing=ps_lora needs the two phases of sharing=ps_lora, which "
             f"{config.sharing['name']} does not share; choose ps or nps."
         )
+
+
+def seeds(config) -> None:
+    """Every seed is a number of its own to JAX, which has 32 bits of it."""
+    last = config.seed + config.num_seeds - 1
+    if last > LARGEST_SEED:
+        raise ConfigError(
+            f"seed={config.seed} with num_seeds={config.num_seeds} ends at {last}; seeds must be "
+            f"at most {LARGEST_SEED}."
+        )
+
+
+def unused(config) -> None:
+    """Numbers of a rule for the switch that no rule here looks at."""
+    for key, rules in (
+        ("switch_patience", ("improving", "plateau")),
+        ("switch_margin", ("plateau",)),
+    ):
+        default = keys.default(keys.keys(type(config))[key])
+        if getattr(config, key) != default and config.switch_when not in rules:
+            raise ConfigError(
+                f"{key}={getattr(config, key)} needs switch_when={' or '.join(rules)}; add it or "
+                f"drop {key}."
+            )
 
 
 def divisions(config) -> None:
@@ -42,6 +66,11 @@ def divisions(config) -> None:
         raise ConfigError(
             f"total_steps={config.total_steps} must be a multiple of the {config.batch} steps of "
             f"one update (num_envs x rollout_length), such as {below}."
+        )
+    if config.num_updates > LARGEST:
+        raise ConfigError(
+            f"total_steps={config.total_steps} is {config.num_updates} updates; give at most "
+            f"{LARGEST}, {LARGEST * config.batch} steps."
         )
     for steps in config.keep_at:
         if steps % config.batch or steps > config.total_steps:
@@ -96,6 +125,11 @@ def _sequence(config, found) -> int | tuple[int, ...]:
     shown, batch, total = f"phases=[{','.join(config.phases)}]", config.batch, config.total_steps
     if config.switch_when is not None:
         raise ConfigError("switch_when and phases exclude each other; drop one of them.")
+    if config.sharing.get("rank_schedule", "none") != "none":
+        raise ConfigError(
+            f"sharing.rank_schedule={config.sharing['rank_schedule']} and phases exclude each "
+            "other; drop one of them."
+        )
     for entry in found[:-1]:
         if entry.steps is None:
             raise ConfigError(

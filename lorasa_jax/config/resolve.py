@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import compose, initialize
+import yaml
+from hydra import compose, initialize, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lorasa_jax import envs, keys, sharing
 from lorasa_jax.config import checks, overrides, paper, plugins, presets
+from lorasa_jax.config.flags import Files
 from lorasa_jax.config.schema import (
     GROUPS,
     INDIFFERENT,
@@ -27,53 +30,121 @@ from lorasa_jax.config.schema import (
 )
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms
+from lorasa_jax.values import flat, shown
 
 SECTIONS = ("env", "algo", "pretrain", "sharing", "network", "logger")
 
 
-def load(arguments: list[str], *, batch: bool = False) -> Config:
+def load(arguments: list[str], *, batch: bool = False, files: Files | None = None) -> Config:
     """The Config of `key=value` overrides, as on the command line; batch: of a job of a batch.
+
+    files: YAML of the user's own, whose values count as given.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
     """
     plugins.load(plugins.named(arguments))
     spelled = [overrides.spelled(override) for override in arguments]
-    overrides.register(*(o.partition("=")[2] for o in spelled if o.startswith("env=")))
+    names = [word.partition("=")[2] for word in spelled if word.startswith("env=")]
+    given = {override.lstrip("+").partition("=")[0] for override in arguments}
+    if files is not None and files.words:
+        overrides.register(*names, blank=True)
+        given |= _given(_composed(spelled, files))
+    overrides.register(*names)
+    raw = _composed(spelled, files or Files())
+    config = resolve(raw, tuple(arguments), batch=batch, given=frozenset(given))
+    return dataclasses.replace(config, overrides=(*(files or Files()).words, *arguments))
+
+
+def _composed(words: list[str], files: Files) -> DictConfig:
+    """What Hydra makes of overrides and files."""
+    place = (
+        initialize(config_path=None, version_base="1.3")
+        if files.folder is None
+        else initialize_config_dir(files.folder, version_base="1.3")
+    )
     try:
-        with initialize(config_path=None, version_base="1.3"):
-            raw = compose(overrides.PRIMARY, overrides=spelled)
+        with place:
+            return compose(files.name or overrides.PRIMARY, overrides=words)
     except HydraException as error:
-        raise ConfigError(overrides.sentence(error, spelled)) from error
-    config = resolve(raw, tuple(arguments), batch=batch)
-    return dataclasses.replace(config, overrides=tuple(arguments))
+        raise ConfigError(overrides.sentence(error, words)) from error
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
+        text = shown(str(error), 200).rstrip(".")
+        raise ConfigError(f"the configuration cannot be read ({text}); mend it.") from error
+
+
+def _given(raw: DictConfig) -> set[str]:
+    """The keys that have values where all defaults are blank."""
+    tree = cast(dict[str, Any], OmegaConf.to_container(raw, resolve=False))
+    return {name for name, value in flat(tree).items() if value != overrides.BLANK}
+
+
+def _tree(raw: DictConfig, resolve: bool) -> dict[str, Any]:
+    """A configuration as dictionaries, with every section that there must be.
+
+    Raises:
+      ConfigError: an interpolation fails, or a section is missing or is none.
+      KeyError: a saved configuration, which is not resolved, lacks a section.
+    """
+    try:
+        tree = OmegaConf.to_container(raw, resolve=resolve)
+    except OmegaConfBaseException as error:
+        text = shown(str(error), 200).rstrip(".")
+        raise ConfigError(f"an interpolation cannot be resolved ({text}); mend it.") from error
+    assert isinstance(tree, dict)
+    for section in SECTIONS:
+        value = tree.get(section)
+        if section == "pretrain" and value is None:
+            continue
+        if not resolve and section not in tree:
+            raise KeyError(section)
+        if not isinstance(value, dict):
+            what = "is missing" if section not in tree else f"={shown(value)} is no section"
+            raise ConfigError(
+                f"{section}{'' if section in tree else ' '}{what}; give its keys, such as "
+                f"{section}.key=value, and begin YAML of your own with `defaults: "
+                f"[{overrides.PRIMARY}, _self_]`."
+            )
+        named = section in (*GROUPS, "logger")
+        if named and not isinstance(value.get("name"), str):
+            raise ConfigError(f"{section}.name={shown(value.get('name'))} must be a name.")
+    return cast(dict[str, Any], tree)
 
 
 def resolve(
-    raw: DictConfig, arguments: tuple[str, ...] | None = None, *, batch: bool = False
+    raw: DictConfig,
+    arguments: tuple[str, ...] | None = None,
+    *,
+    batch: bool = False,
+    given: frozenset[str] | None = None,
 ) -> Config:
     """Fills null values from preset and paper, converts every value, and checks them together.
 
-    arguments: the overrides of the command line, whose keys win over the preset; None: `raw` is a
-    run's saved configuration, in which all is decided. batch: this is a job of several; `out` is
-    the folder that holds theirs.
+    arguments: the overrides of the command line; None: `raw` is a run's saved configuration, in
+    which all is decided, interpolations are text, and plugins are not imported. batch: this is a
+    job of several; `out` is the folder that holds theirs. given: the keys that win over the
+    preset, by default those of the arguments.
 
     Raises:
       ConfigError: with one sentence that names key, value and what is accepted.
       KeyError: a run's saved configuration lacks a key.
     """
-    tree = cast(dict[str, Any], OmegaConf.to_container(raw, resolve=True))
-    plugins.load(tree.setdefault("plugins", []))
+    tree = _tree(raw, resolve=arguments is not None)
+    if arguments is not None:
+        plugins.load(plugins.named(list(arguments)))
+    plugins.require(tree.setdefault("plugins", []))
+    if given is None and arguments is not None:
+        given = frozenset(word.lstrip("+").partition("=")[0] for word in arguments)
     notes: list[str] = []
     env, algo, sharing_row = (
         registry.row(tree[registry.group]["name"])
         for registry in (envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY)
     )
     cell = paper.cell(env.name, algo.cell, sharing_row.cell)
-    if arguments is None:
+    if given is None:
         _require_all(tree)
     else:
-        _preset(tree, cell, env.name, algo.cell, arguments, notes)
+        _preset(tree, cell, env.name, algo.cell, given, notes)
     run = {name: value for name, value in tree.items() if name not in SECTIONS}
     kinds = {"algo": algo.keys, "sharing": sharing_row.keys, "network": Network}
     values = {name: _filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()}
@@ -89,7 +160,10 @@ def resolve(
         logger=_logger(tree["logger"]),
     )
     checks.critic_sharing(config)
+    checks.seeds(config)
     checks.divisions(config)
+    if given is not None:
+        checks.unused(config)
     switch_at = checks.switch(config, cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
     out = config.out
@@ -157,16 +231,15 @@ def _logger(section):
     return {"name": name, **_fields(values)}
 
 
-def _preset(tree, cell, env, algo, arguments, notes):
-    """Sets the preset's keys in place, except those that the command line gives."""
+def _preset(tree, cell, env, algo, given, notes):
+    """Sets the preset's keys in place, except those that are given."""
     preset = keys.value_of(RunKeys, "preset", tree.setdefault("preset", "paper"), "preset")
     numbers = presets.numbers(preset, env, algo)
-    explicit_keys = {override.lstrip("+").partition("=")[0] for override in arguments}
     shares = ("total_steps", "switch_at")  # which follow a run's length, as the paper's do
     cell.update({name: numbers[name] for name in shares if name in numbers})
     for name, value in numbers.items():
         section, last = place(tree, name)
-        if name not in explicit_keys and name not in shares:
+        if name not in given and name not in shares:
             section[last] = value
     for source in dict.fromkeys(row.source for row in presets.rows(preset, env, algo)):
         notes.append(f"preset={preset}: {source}")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lorasa_jax import envs, keys, sharing
@@ -16,8 +17,9 @@ from lorasa_jax.policy.networks import Network
 from lorasa_jax.registry import NoKeys
 from lorasa_jax.sharing import sequence
 from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, spec
-from lorasa_jax.values import whole_number
+from lorasa_jax.values import EXACT, LARGEST_SEED, shown, whole_number
 
+FORBIDDEN, LONGEST = "/\\#?%:", 128  # in names on Weights & Biases
 SWITCH_RULES = ("threshold", "improving", "plateau")
 GROUPS = {registry.group: registry for registry in (
     envs.REGISTRY, algorithms.REGISTRY, sharing.REGISTRY,
@@ -26,7 +28,7 @@ GROUPS = {registry.group: registry for registry in (
 
 def _steps(value: Any, label: str) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{label}={value} must be a list of steps, such as [2000000].")
+        raise ConfigError(f"{label}={shown(value)} must be a list of steps, such as [2000000].")
     return tuple(sorted({whole_number(steps, label) for steps in value}))
 
 
@@ -38,7 +40,18 @@ def _switch(value: Any, label: str) -> int | tuple[int, ...]:
 
 
 def _modules(value: Any, label: str) -> tuple[str, ...]:
-    return tuple(value)  # config.plugins has checked and imported them
+    return tuple(value)  # config.plugins has checked them
+
+
+def _name(value: Any, label: str) -> str:
+    """A name that Weights & Biases takes."""
+    name = keys.text(value, label)
+    if len(name) > LONGEST or set(name) & set(FORBIDDEN) or not name.isprintable():
+        raise ConfigError(
+            f"{label}={shown(name)} must be at most {LONGEST} characters without {FORBIDDEN} among "
+            "them, which Weights & Biases does not take."
+        )
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +67,7 @@ class RunKeys:
         "code, or what is known to work on the task",
         choices=PRESETS,
     )  # fmt: skip
-    total_steps: int = key(None, "steps of the whole run", least=1, cell=True)
+    total_steps: int = key(None, "steps of the whole run", least=1, most=EXACT, cell=True)
     switch_at: int | tuple[int, ...] | None = key(
         None, "the step at which the second phase begins, or a list of steps for more; null: the "
         "preset's share of the run",
@@ -79,11 +92,13 @@ class RunKeys:
         None, "return that the rule threshold needs, and improving too where given"
     )
     switch_patience: int = key(3, "evaluations that improving and plateau look back", least=1)
-    switch_margin: float = key(0.0, "share of |best return| that counts as better for plateau")
+    switch_margin: float = key(
+        0.0, "share of |best return| that counts as better for plateau", least=0
+    )
     init_from: str | None = key(
         None, "RUN@STEP: begin the second phase from another run's checkpoint"
     )
-    seed: int = key(0, "the first seed", least=0)
+    seed: int = key(0, "the first seed", least=0, most=LARGEST_SEED)
     num_seeds: int = key(1, "seeds in one vmapped run: seed ... seed + num_seeds - 1", least=1)
     devices: int = key(
         1, "CPU cores or GPUs over which seeds are split, then environments", least=1, later=True
@@ -121,9 +136,9 @@ class RunKeys:
 class WandbKeys:
     """Weights & Biases beside local files."""
 
-    project: str = key("lorasa_jax", "the project")
-    entity: str | None = key(None, "the entity; null: your own")
-    group: str | None = key(None, "the group; null: the name of the run's folder")
+    project: str = key("lorasa_jax", "the project", check=_name)
+    entity: str | None = key(None, "the entity; null: your own", check=_name)
+    group: str | None = key(None, "the group; null: the name of the run's folder", check=_name)
 
 
 LOGGERS: dict[str, type] = {"local": NoKeys, "wandb": WandbKeys}
@@ -158,8 +173,9 @@ class Config(RunKeys):
 
     @property
     def command(self) -> str:
-        """The command line of this run, for a shell."""
-        return shlex.join(["python", "-m", "lorasa_jax.run", *self.overrides])
+        """The command line of this run, for a shell in any folder."""
+        words = map(_from_anywhere, self.overrides)
+        return shlex.join(["python", "-m", "lorasa_jax.run", *words])
 
     @property
     def batch(self) -> int:
@@ -238,6 +254,14 @@ class Config(RunKeys):
     def decisive(self) -> dict[str, Any]:
         """What determines the results; a run directory belongs to one such set of values."""
         return json.loads(json.dumps(decisive_part(self.to_dict())))
+
+
+def _from_anywhere(word):
+    """An override that means the same in any folder: the run to begin from by its whole path."""
+    name, _, text = word.partition("=")
+    if name.lstrip("+") != "init_from" or text[:1] in ("", "'", '"', "/") or text == "null":
+        return word
+    return f"{name}={Path(text).absolute()}"
 
 
 def _values(section):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from lorasa_jax.envs.types import Box, Discrete, TimeStep
 from lorasa_jax.errors import ConfigError
 
-KINDS = {"a float": jnp.floating, "a boolean": jnp.bool_}
+KINDS = {"a float": jnp.floating, "a boolean": jnp.bool_, "an integer": jnp.integer}
 
 
 def check(env: Any, name: str) -> None:
@@ -27,6 +27,7 @@ def check(env: Any, name: str) -> None:
     after, timestep = _evaluated(env.step, name, "step", key, state, actions)
     _check_timestep(env, name, "step", timestep)
     _check_state(name, state, after)
+    _check_types(env, name, state)
 
 
 def check_legal(env: Any, name: str) -> None:
@@ -113,6 +114,31 @@ def _check_array(x, name, field, kind, shape):
 def _described(x):
     axes = f"of shape {list(x.shape)}" if x.shape else "without axes"
     return f"{jnp.result_type(x).name} {axes}"
+
+
+def _check_types(env, name, state):
+    """The optional `types`, and what says which of them an agent is of."""
+    types = getattr(env, "types", ())
+    if not types:
+        return
+    if not isinstance(types, tuple) or not all(isinstance(text, str) for text in types):
+        raise ConfigError(f"env={name}: types is {types!r} and must be a tuple of names.")
+    numbers = getattr(env, "type_of", None)
+    if numbers is not None:
+        ok = isinstance(numbers, tuple) and len(numbers) == env.num_agents
+        if not ok or not all(isinstance(n, int) and 0 <= n < len(types) for n in numbers):
+            raise ConfigError(
+                f"env={name}: type_of is {numbers!r} and must be a number from 0 to "
+                f"{len(types) - 1} for each of the {env.num_agents} agents."
+            )
+        return
+    if not hasattr(env, "types_of"):
+        raise ConfigError(
+            f"env={name}: types is given, and neither type_of nor types_of(state) says which an "
+            "agent is of; add one of them."
+        )
+    found = jax.eval_shape(env.types_of, state)
+    _check_array(found, name, "types_of(state)", "an integer", (env.num_agents,))
 
 
 def _check_state(name, before, after):

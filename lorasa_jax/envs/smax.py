@@ -161,6 +161,10 @@ class Smax:
         drawn = self.rules.smacv2_unit_type_generation
         types = np.arange(self.rules.unit_type_bits) if drawn else np.unique(self.rules.scenario)
         self._types = types if len(types) > 1 else types[:0]
+        self.types = tuple(self.rules.unit_type_names)
+        if not drawn:  # else they come with the episode, see types_of
+            scenario = np.asarray(self.rules.scenario)[: self.num_agents]
+            self.type_of = tuple(scenario.tolist())
         self.state_size = jax.eval_shape(self.reset, jax.random.key(0))[1].state.shape[-1]
 
     def reset(self, key):
@@ -188,6 +192,10 @@ class Smax:
         return self._timestep(
             state.upstream.replace(state=after, enemy_policy_state=enemy), reward, won, illegal
         )
+
+    def types_of(self, state: SmaxState) -> jax.Array:
+        """Every agent's number among `types` [agent], for the length of an episode."""
+        return state.upstream.state.unit_types[: self.num_agents].astype(jnp.int32)
 
     def _damage(self, before, after, units):
         """Mean over enemies of the share of health each one lost on balance, at least 0."""

@@ -58,6 +58,9 @@ class Environment(Protocol):
     `engine`, a word, is kept in summaries; `alike`, such as {"state": 113}, says that the
     first 113 features of the state are the same for all agents, which makes updates faster; all
     others, such as one-hot identities, must have one mean and one variance for all agents.
+    `types`, the names of the kinds of agents that there are, lets adapters be keyed by them
+    (sharing.by=type): with `type_of`, every agent's number among them, where it is the same in all
+    episodes, or else `types_of(state)` -> [agent] integers, which stay as they are for an episode.
     Without a cell of the paper it takes Ant 4x2's optimisation and 25 environments for 12M steps.
     """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.files import replacing
 
 SIZE = (1280, 720)  # pixels, width and height
@@ -97,8 +98,15 @@ def write_video(
 
 
 def _mp4(path, frames, rate):
-    import imageio_ffmpeg
+    try:
+        import imageio_ffmpeg
 
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"a film as mp4 needs the package imageio-ffmpeg and its ffmpeg "
+            f"({str(error).splitlines()[0]}); pip install imageio-ffmpeg, or give format=gif."
+        ) from error
     frames = iter(frames)
     first = next(frames)
     height, width = first.shape[:2]
@@ -117,7 +125,10 @@ def _mp4(path, frames, rate):
 
 
 def _gif(path, frames, rate, colours):
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ConfigError("a film as gif needs the package pillow; pip install pillow.") from error
 
     frames = iter(frames)
     first = next(frames)

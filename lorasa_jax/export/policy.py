@@ -10,6 +10,8 @@ A copy of this file lies in every export that it can read; nothing else is neede
 
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ CARD = "policy.json"
 # Tensors of an observation's running statistics, where a policy sees it normalised, and the limit.
 NORMALISE, OBSERVATION_CLIP = "normalise", 10.0
 FORMAT_VERSION = 1
+MOST_JSON, MOST_TENSORS = 2**22, 2**36  # bytes that are read at most
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 # PEFT's own prefix of every tensor of an adapter, and the tensors that hold our parts, transposed.
 PREFIX = "base_model.model."
@@ -162,8 +165,8 @@ def read_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Weights]
 
     Parts are a [in, r] and b [r, out], or full [in, out]; bias, scale (of a LayerNorm) and offset
     (of a free vector) are added to what the backbone has. On disk they are PEFT's tensors
-    `lora_A` [r, in] and `lora_B` [out, r], and beyond PEFT's words `delta`, laid out as PyTorch's
-    `weight` and `bias`.
+    `lora_A` [r, in] and `lora_B` [out, r], of a full matrix one of them the identity, and beyond
+    PEFT's words `delta`, laid out as PyTorch's `weight` and `bias`.
 
     Raises:
       ValueError: a file is missing or not whole.
@@ -178,6 +181,11 @@ def read_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Weights]
     for name, x in read_tensors(folder, stored).items():
         layer, part = _part_of(name.removeprefix(PREFIX), x)
         adapters.setdefault(layer, {})[part] = x.T
+    for layer in config["lorasa_jax"].get("full_modules", ()):
+        parts = adapters.get(layer, {})
+        if {"a", "b"} <= set(parts):  # a full matrix and an identity, the smaller of the two
+            a, b = parts.pop("a"), parts.pop("b")
+            parts["full"] = b if a.shape[0] < b.shape[1] else a
     return config, adapters
 
 
@@ -266,9 +274,9 @@ def read_card(folder: Path, kind: str) -> dict[str, Any]:
 
 def read_tensors(folder: Path, stored: dict[str, str]) -> Weights:
     """The tensors of a file {file, sha256} of an export; ValueError if it is not as written."""
-    path = folder / stored["file"]
+    path = folder / _inside(stored["file"])
     try:
-        data = path.read_bytes()
+        data = _bytes(path, MOST_TENSORS)
         tensors = tensors_of(data)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or "it is no whole safetensors file"
@@ -290,10 +298,26 @@ def digest(weights: Weights) -> str:
 
 def _json(path):
     try:
-        contents = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        contents = json.loads(_bytes(path, MOST_JSON))
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is no whole JSON file"
         raise ValueError(f"{path} cannot be read ({reason}).") from error
     if not isinstance(contents, dict):
         raise ValueError(f"{path} cannot be read (it is no whole JSON file).")
     return contents
+
+
+def _inside(name):
+    """A file's name, which may not lead out of its folder."""
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{CARD} names the file {name!r}, which is not in its folder.")
+    return name
+
+
+def _bytes(path, most):
+    """A plain file of at most `most` bytes; a pipe or a device, which may never end, is refused."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise OSError(0, f"it is no plain file of at most {most:,} bytes", str(path))
+        return file.read()

@@ -52,7 +52,7 @@ def _statistics(env, scaling) -> Observed | None:
 def _team(folder, card):
     options, action, network = dict(card["env"]), card["action"], card["network"]
     if envs.canonical(options["name"]) is None:  # policies are merged: no way of sharing is needed
-        plugins.load(card.get("plugins", []))
+        plugins.require(card.get("plugins", []))
     env = envs.make(options.pop("name"), **options)
     if action["kind"] == "discrete":
         distribution, space = Categorical(action["n"]), envs.Discrete(action["n"])

@@ -105,6 +105,7 @@ def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, A
             {"name": name, **agent} for name, agent in zip(team.env.agents, agents, strict=True)
         ],
         "observation_size": team.env.observation_size,
+        "agent_ids": agent_ids(policy),
         "action": {"kind": action, **dataclasses.asdict(distribution)},
         "network": {
             **network.form,
@@ -122,6 +123,21 @@ def card(policy: Policy, agents: list[dict], kind: str, use: str) -> dict[str, A
             "seed": policy.seed,
             "step": policy.step,
         },
+    }
+
+
+def agent_ids(policy: Policy) -> dict[str, Any]:
+    """What policy.json says of the agents' ids, which whoever makes observations must add."""
+    if not policy.config.env.get("agent_ids", False):
+        return {"in_observation": False}
+    count = policy.team.env.num_agents
+    size = policy.team.env.observation_size
+    scaled = policy.config.env.get("standardise", False)
+    return {
+        "in_observation": True,
+        "features": [size - count, size],
+        "what": f"the last {count} of the {size} features are a one-hot of the agent's place in "
+        "`agents`" + (", standardised with the rest" if scaled else ""),
     }
 
 

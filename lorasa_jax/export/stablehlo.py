@@ -1,4 +1,4 @@
-"""One agent's step as StableHLO, serialised by jax.export: to load it takes jax alone."""
+"""One agent's step as StableHLO, serialised by jax.export: to load it takes jax and flatbuffers."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lorasa_jax.learn.finished import Policy
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 USE = (
+    "with the packages jax and flatbuffers: "
     "step = jax.export.deserialize(bytes of an agent's file).call; "
     "carry, outputs = step(carry [batch, carry], obs [batch, observation], first [batch] bool, "
     "and for discrete actions legal [batch, actions] bool); outputs['action'] is the best action"

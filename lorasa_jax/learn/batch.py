@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn.rollout import Trajectory, merge_time
-from lorasa_jax.learn.team import Team
+from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.networks import Views
 
 # Samples in a block: at width 64 their activations fit the cores' caches. Measured on two cores for
@@ -25,7 +25,8 @@ class Batch(NamedTuple):
     transposes. first [block, step, sequence]; carries [block, agent, sequence, hidden].
     obs and state are as networks prepare them, or `Views` of that. value and target are normalised
     and raw respectively; advantage is normalised. others is the factor of agents that were updated
-    before, where an algorithm has one.
+    before, where an algorithm has one; types: whose weights agents used, where that comes with
+    the episode.
     """
 
     obs: jax.Array | Views
@@ -41,6 +42,7 @@ class Batch(NamedTuple):
     actor_carry: jax.Array
     critic_carry: jax.Array
     others: jax.Array | None = None
+    types: jax.Array | None = None
 
 
 def prepare(
@@ -88,6 +90,7 @@ def prepare(
         first=per_env(steps.first),
         actor_carry=carry(trajectory.actor_carry),
         critic_carry=carry(trajectory.critic_carry),
+        types=None if steps.types is None else per_agent(steps.types),
     )
 
 
@@ -145,3 +148,16 @@ def block_count(sequences: int, rows_per_sequence: int) -> int:
         if sequences % blocks == 0 and sequences // blocks * rows_per_sequence <= CACHED_ROWS:
             return blocks
     return sequences
+
+
+def active_samples(batch: Batch, role: Role) -> jax.Array:
+    """The active samples behind each agent's weights [agent], or each type's where they go by it.
+
+    role: the actor's side of the team.
+    """
+    if not role.by_type:
+        return batch.active.sum((0, 1, 3)).astype(float)
+    assert batch.types is not None  # the rollout has stored them
+    types = len(next(iter(role.scheme.banks.values())).index)
+    chosen = batch.types[..., None] == jnp.arange(types)[None, None, None, None]
+    return jnp.sum(chosen & batch.active[..., None], (0, 1, 2, 3)).astype(float)

@@ -75,17 +75,19 @@ class Policy:
         """Zeros [*shape, agent, carry]: the recurrent state at the start of an episode."""
         return self.team.actor.network.initial_carry(*shape, self.team.env.num_agents)
 
-    def act(self, obs, carry, first, legal=None) -> tuple[jax.Array, jax.Array]:
+    def act(self, obs, carry, first, legal=None, types=None) -> tuple[jax.Array, jax.Array]:
         """The next carry, and every agent's best action, as the environment takes it.
 
         obs [..., agent, features] as `env()` shows them, carry [..., agent, carry]; where first
         [...] is true an episode begins, and the carry is zeroed before the step. legal
-        [..., agent, actions] marks the actions that may be chosen, by default all. Discrete
+        [..., agent, actions] marks the actions that may be chosen, by default all. types
+        [..., agent], `env().types_of(state)`, is needed where weights go by types that are redrawn
+        (sharing.by=type). Discrete
         actions are [..., agent] integers, continuous ones [..., agent, size] in [-1, 1]. Compiled
         once for a shape; may be called within `jax.jit`.
 
         Raises:
-          ValueError: obs or carry is of another shape.
+          ValueError: obs or carry is of another shape, or types are missing.
         """
         obs, carry = jnp.asarray(obs, jnp.float32), jnp.asarray(carry, jnp.float32)
         first, legal = jnp.asarray(first, bool), jnp.asarray(True if legal is None else legal, bool)
@@ -99,19 +101,22 @@ class Policy:
                     f"{name} {list(x.shape)} must be [..., {agents} agents, {size}], "
                     f"with first {list(first.shape)} in front."
                 )
-        return self._act(self.weights[0], self.statistics, obs, carry, first, legal)
+        if types is None and self.team.actor.by_type:
+            raise ValueError("this policy needs types=env().types_of(state).")
+        types = jnp.asarray(types, jnp.int32) if self.team.actor.by_type else None
+        return self._act(self.weights[0], self.statistics, obs, carry, first, legal, types)
 
     @functools.cached_property
     def _act(self):
         team, (_, axes) = self.team, self.weights
 
         @jax.jit
-        def act(tree, statistics, obs, carry, first, legal):
+        def act(tree, statistics, obs, carry, first, legal, types):
             if statistics is not None:
                 obs = normalised(statistics.obs, obs)
             carry, outputs = forward(
                 team.actor.network, (tree, axes), carry, obs[None], first[None],
-                agent_axis=obs.ndim - 1,
+                agent_axis=obs.ndim - 1, types=None if types is None else types[None],
             )  # fmt: skip
             outputs = {name: x[0] for name, x in outputs.items()}
             return carry, team.distribution.to_env(team.distribution.mode(outputs, legal))

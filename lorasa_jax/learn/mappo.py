@@ -93,8 +93,9 @@ def step(learners, batch: batches.Batch, team_: Team, hp, key=None):
     (actor_gradient, critic_gradient), sums = ppo.gradients(
         weights, (trained_actor, trained_critic), norm, batch, team_, hp, hp.clip
     )
-    active = devices.total(batch.active.sum(over).astype(float), hp)
-    samples = jnp.full_like(active, hp.devices * batch.active.size / active.size)
+    active = devices.total(batches.active_samples(batch, team_.actor), hp)
+    agents = batch.active.shape[2]
+    samples = jnp.full(agents, hp.devices * batch.active.size / agents)
     actor_extra, actor_measures = team.penalty(team_.actor, actor.banks, key)
     critic_extra, critic_measures = team.penalty(team_.critic, critic.banks, key)
     actor, actor_norm = team.step(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.learn.resets import choose
-from lorasa_jax.learn.team import Team, forward
+from lorasa_jax.learn.team import Team, forward, types_in
 
 
 class EpisodeResults(NamedTuple):
@@ -54,7 +54,7 @@ def play(
     def step(loop):
         key, state, timestep, carry, results, done = loop
         key, step_key, act_key = jax.random.split(key, 3)
-        carry, action = _act(act_key, team, actor_weights, carry, timestep, sampled)
+        carry, action = _act(act_key, team, actor_weights, carry, state, timestep, sampled)
         after, timestep = jax.vmap(env.step)(jax.random.split(step_key, episodes), state, action)
         playing = ~done
         lengths = results.lengths + playing.astype(jnp.int32)
@@ -87,7 +87,7 @@ def record(key: jax.Array, team: Team, actor_weights, *, sampled: bool = False) 
     def step(loop, key):
         state, timestep, carry, length, done = loop
         act_key, step_key = jax.random.split(key)
-        carry, action = _act(act_key, team, actor_weights, carry, timestep, sampled)
+        carry, action = _act(act_key, team, actor_weights, carry, state, timestep, sampled)
         after, timestep = jax.vmap(env.step)(step_key[None], state, action)
         after = choose(done[None], state, after)
         length += (~done).astype(jnp.int32)
@@ -102,12 +102,14 @@ def record(key: jax.Array, team: Team, actor_weights, *, sampled: bool = False) 
     return Recording(states, rewards[:, 0], length)
 
 
-def _act(key, team, actor_weights, carry, timestep, sampled):
+def _act(key, team, actor_weights, carry, state, timestep, sampled):
     """Actions for the environment [env, agent, ...], and the next recurrent state."""
     never = jnp.zeros((1, timestep.reward.shape[0]), bool)
+    types = types_in(team, state)
     carry, outputs = forward(
-        team.actor.network, actor_weights, carry, timestep.obs[None], never, agent_axis=2
-    )
+        team.actor.network, actor_weights, carry, timestep.obs[None], never, agent_axis=2,
+        types=None if types is None else types[None],
+    )  # fmt: skip
     outputs = jax.tree.map(lambda x: x[0], outputs)
     if sampled:
         noise = team.distribution.noise(key, *timestep.legal.shape[:2])

@@ -17,15 +17,16 @@ from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.rollout import Runner
 from lorasa_jax.learn.team import Learner, Team, forward
 from lorasa_jax.learn.value_norm import ValueNorm
+from lorasa_jax.values import shown
 
 TRUNCATIONS = ("bootstrap", "authors", "terminal")
 
 
 def lr_decay(value: Any, key: str) -> str:
     """`none` or `linear`; true and false are taken for them."""
-    word = {True: "linear", False: "none"}.get(value, value)
+    word = ("linear" if value else "none") if isinstance(value, bool) else value
     if word not in ("none", "linear"):
-        raise ConfigError(f"{key}={value} is not known; choose one of none, linear.")
+        raise ConfigError(f"{key}={shown(value)} is not known; choose one of none, linear.")
     return word
 
 
@@ -46,8 +47,9 @@ class Hyperparameters:
     )
     epochs: int = key(None, "passes over the trajectory per update", least=1, cell=True)
     clip: float = key(
-        None, "PPO's clip range: ratios count within 1 +- clip", above=0, cell=True, traced=True
-    )
+        None, "PPO's clip range: ratios count within 1 +- clip", above=0, below=1, cell=True,
+        traced=True,
+    )  # fmt: skip
     actor_lr: float = key(None, "learning rate of the actors", above=0, cell=True, traced=True)
     critic_lr: float = key(None, "learning rate of the critics", above=0, cell=True, traced=True)
     entropy_coef: float = key(None, "weight of the entropy bonus", least=0, cell=True, traced=True)
@@ -273,7 +275,7 @@ def log_probs(actor_weights, block: Batch, team: Team):
     """(log-probabilities of the stored actions [step, agent, sequence, dimension], outputs)."""
     _, outputs = forward(
         team.actor.network, actor_weights, block.actor_carry, block.obs, block.first,
-        agent_axis=1, prepared=True,
+        agent_axis=1, prepared=True, types=block.types,
     )  # fmt: skip
     return team.distribution.log_prob(outputs, block.legal, block.action), outputs
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from lorasa_jax.envs.normalise import Observed, normalised
 from lorasa_jax.envs.types import TimeStep
 from lorasa_jax.learn.resets import reset_ended
-from lorasa_jax.learn.team import Team, forward
+from lorasa_jax.learn.team import Team, forward, types_in
 
 
 class Runner(NamedTuple):
@@ -29,7 +29,8 @@ class Runner(NamedTuple):
 class Transition(NamedTuple):
     """One step of every environment; arrays [env, agent, ...], flags and reward [env].
 
-    obs and state are the environment's own, before any running statistics.
+    obs and state are the environment's own, before any running statistics. types [env, agent]:
+    whose weights agents used, where that comes with the episode.
     """
 
     obs: jax.Array
@@ -44,6 +45,7 @@ class Transition(NamedTuple):
     terminated: jax.Array
     truncated: jax.Array
     slot: jax.Array
+    types: jax.Array | None = None
 
 
 class Trajectory(NamedTuple):
@@ -216,9 +218,10 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
     env, timestep = team.env, runner.timestep
     obs = _shown(statistics and statistics.obs, timestep.obs)
     state = _shown(statistics and statistics.state, timestep.state)
+    types = types_in(team, runner.env_state)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
-        agent_axis=2,
+        agent_axis=2, types=None if types is None else types[None],
     )  # fmt: skip
     outputs = jax.tree.map(lambda x: x[0], outputs)
     critic_carry, value = critic_values(
@@ -235,6 +238,7 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
         obs=timestep.obs, state=timestep.state, action=action, log_prob=log_prob, value=value,
         active=timestep.active, legal=timestep.legal, first=runner.first, reward=after.reward,
         terminated=after.terminated, truncated=cut, slot=ends.used,
+        types=types,
     )  # fmt: skip
     ends = _remember(ends, cut, after.state, critic_carry)
     new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))

@@ -18,12 +18,17 @@ class Learner(NamedTuple):
 
 
 class Role(NamedTuple):
-    """The actor's or the critic's side of a team: network, scheme, optimiser, input width."""
+    """The actor's or the critic's side of a team: network, scheme, optimiser, input width.
+
+    by_type: the scheme's agents are the environment's types, of which each agent has one for the
+    length of an episode (`types_in`).
+    """
 
     network: RecurrentNetwork
     scheme: Scheme
     optimiser: optax.GradientTransformation
     features: int
+    by_type: bool = False
 
 
 class Team(NamedTuple):
@@ -182,13 +187,15 @@ def forward(
     *,
     agent_axis: int,
     prepared: bool = False,
+    types: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Every agent's network on its own inputs.
 
     x [time, ..., features] with the agents along `agent_axis` (counted with time); carry has the
     agents one axis earlier, `first` [time, ...] has no agent axis: it is the environment's.
     prepared: whether x went through `network.prepare` before; then x may be `Views`, whose common
-    part has an agent axis of one.
+    part has an agent axis of one. types [time, ..., agent]: whose weights each agent uses, where
+    the weights are those of types.
     """
 
     def apply(params, carry, x, first) -> Any:
@@ -201,6 +208,9 @@ def forward(
         # Measured for the eight agents of 3s5z at width 128: an update takes 0.8 times as long.
         first = jnp.expand_dims(first, agent_axis)
         return apply(tree, carry, x, first)
+    if types is not None:
+        first = jnp.expand_dims(first, agent_axis)
+        return _by_type(apply, weights, carry, x, first, types)
     x_axes = agent_axis
     if isinstance(x, Views):
         x = x._replace(common=jnp.squeeze(x.common, agent_axis))
@@ -210,3 +220,23 @@ def forward(
         in_axes=(axes, agent_axis - 1, x_axes, None),
         out_axes=(agent_axis - 1, agent_axis),
     )(tree, carry, x, first)
+
+
+def _by_type(apply, weights, carry, x, first, types):
+    """Every type's network on all agents' inputs, and of what they give what is each agent's own.
+
+    Within an episode an agent has one type, and where another begins the state is zeroed: so that
+    in a sequence of steps, too, an agent's outputs are those of its type's network alone.
+    """
+    tree, axes = weights
+    carry, outputs = jax.vmap(apply, in_axes=(axes, None, None, None))(tree, carry, x, first)
+
+    def own(y, types):  # y [type, ..., agent, ..., feature]
+        return jnp.take_along_axis(y, types[None, ..., None], axis=0)[0]
+
+    return own(carry, types[-1]), {name: own(y, types) for name, y in outputs.items()}
+
+
+def types_in(team: Team, env_state: Any) -> jax.Array | None:
+    """Every agent's type [env, agent] in states of environments, where weights go by it."""
+    return jax.vmap(team.env.types_of)(env_state) if team.actor.by_type else None

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasa_jax import keys
+from lorasa_jax import keys, terminal
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import write_atomically
+from lorasa_jax.values import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,11 @@ class Options:
     runs: tuple[str, ...] = ()
     out: str | None = keys.key(None, "the page; null: <first run>/report.html")
     policy: int | None = keys.key(
-        None, "the seed whose agents are looked at; null: each run's first", least=0
-    )
+        None, "the seed whose agents are looked at; null: each run's first", least=0,
+        most=LARGEST_SEED,
+    )  # fmt: skip
     wandb: bool = keys.key(False, "make a report of the same panels on Weights & Biases too")
+    plugins: tuple[str, ...] = keys.plugins()
 
 
 def parse(arguments: list[str]) -> Options:
@@ -57,9 +61,10 @@ def report(options: Options, say: Callable[[str], None]) -> tuple[Path, str | No
     Raises:
       ConfigError: a run or the page's place is not as it must be, or W&B cannot be reached.
     """
-    from lorasa_jax.files import write_atomically
+    from lorasa_jax.config import plugins
     from lorasa_jax.report import page, story
 
+    plugins.load(list(options.plugins))
     path = Path(options.out or Path(options.runs[0], "report.html"))
     for folder in options.runs:  # before anything takes long
         story.check(Path(folder), options.policy)
@@ -91,18 +96,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Exit code 0, or 2 where something was refused."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-
     def say(text):
-        console.print(text, markup=False, soft_wrap=True)
+        Console(highlight=False).print(text, markup=False, soft_wrap=True)
 
     arguments = sys.argv[1:] if arguments is None else arguments
     keys.help_and_leave(arguments, Options, "python -m lorasa_jax.report RUN... KEY=VALUE ...")
-    try:
+    with terminal.program("lorasa_jax.report"):
         path, address = report(parse(arguments), say)
-    except ConfigError as error:
-        print(f"lorasa_jax.report: {error}", file=sys.stderr)
-        sys.exit(2)
-    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    if address:
-        say(address)
+        say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        if address:
+            say(address)

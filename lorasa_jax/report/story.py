@@ -114,6 +114,11 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
     rows = metrics(out, config)
     policy = config.seeds[0] if policy is None else policy
     loaded = lorasa_jax.load(str(out), seed=policy)
+    if loaded.team.actor.by_type:
+        raise ConfigError(
+            f"{out} has adapters by types that are redrawn (sharing.by=type), and reports compare "
+            "policies of agents' own; evaluate it, or train with sharing.by=agent."
+        )
     team, agents = loaded.seeing_team, list(loaded.env().agents)
     length, envs = diversity.visits(team)
     say(f"{name}: comparing {len(agents)} agents on {length * envs:,} joint observations")

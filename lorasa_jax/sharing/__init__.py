@@ -9,6 +9,7 @@ from lorasa_jax.sharing import (
     mixture,
     prism,
     ps_embed,
+    roles,
     sequence,
     shared_lora,
     snp_ps,
@@ -35,5 +36,5 @@ __all__ = [
     "REGISTRY", "Bank", "ClusterKeys", "Given", "LoraSpec", "Scheme", "Sharing", "adapted",
     "agent_counts", "bias", "entry_of", "gather", "grouped", "hps", "hypermarl", "kaleidoscope",
     "mixture", "mtl", "nps", "prism", "ps", "ps_embed", "register",
-    "sequence", "shared_lora", "snp_ps",
+    "roles", "sequence", "shared_lora", "snp_ps",
 ]  # fmt: skip

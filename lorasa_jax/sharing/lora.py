@@ -22,6 +22,7 @@ from lorasa_jax.policy.networks import layer_of, layers_of
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing import ranks
 from lorasa_jax.sharing.full import grouped, ps
+from lorasa_jax.sharing.roles import RoleKeys
 from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
 from lorasa_jax.sharing.seps import ClusterKeys
 from lorasa_jax.sharing.spec import LoraSpec, has
@@ -114,21 +115,22 @@ def merge(
     return net, axes
 
 
-def adapted(base: Scheme, spec: LoraSpec) -> Scheme:
+def adapted(base: Scheme, spec: LoraSpec, owners: tuple[int, ...] | None = None) -> Scheme:
     """LoRA on a frozen backbone: `base`'s network plus one trained adapter per agent.
 
+    owners: the number of the adapter that every agent uses, where some use the same.
     A bank `factors` has what the agents of a backbone have in common, where the kind has such.
     Where ranks change the scheme is that of `ranks.scheduled`.
     """
     index, kind = base.banks["net"].index, FORMS[spec.kind]
-    agents = tuple(range(len(index)))
-    banks = {"net": base.banks["net"]._replace(trained=False), "adapters": Bank(agents)}
+    adapters = Bank(tuple(range(len(index))) if owners is None else owners)
+    banks = {"net": base.banks["net"]._replace(trained=False), "adapters": adapters}
     if kind.factors is not None:
         banks["factors"] = Bank(index, kind.trained)
 
     def adopt(key, old):
         one = jax.tree.map(lambda x: x[0], old["net"])
-        new = {"net": old["net"], "adapters": init_adapters(key, one, spec, len(agents))}
+        new = {"net": old["net"], "adapters": init_adapters(key, one, spec, adapters.entries)}
         if kind.factors is not None:  # one key for all backbones: what is random is the same
             factors_key = jax.random.fold_in(key, 1)
             new["factors"] = jax.vmap(lambda net: init_factors(factors_key, net, spec))(old["net"])
@@ -198,7 +200,12 @@ class LoraKeys(ranks.RankKeys):
 
 
 @dataclass(frozen=True)
-class ClusteredLoraKeys(LoraKeys, ClusterKeys):
+class KeyedLoraKeys(LoraKeys, RoleKeys):
+    """Adapters, and whose they are."""
+
+
+@dataclass(frozen=True)
+class ClusteredLoraKeys(KeyedLoraKeys, ClusterKeys):
     """Adapters on the networks of clusters."""
 
 
@@ -265,16 +272,16 @@ def _patterns(patterns, name, layers, adapted_, convert):
 
 def _ps_lora(given):
     shared = ps(given.num_agents)
-    return Sharing((shared, adapted(shared, given.spec)), (shared, shared))
+    return Sharing((shared, adapted(shared, given.spec, given.owners)), (shared, shared))
 
 
 def _seps_lora(given):
     groups, shared = grouped(given.clusters), ps(given.num_agents)
-    return Sharing((groups, adapted(groups, given.spec)), (shared, shared))
+    return Sharing((groups, adapted(groups, given.spec, given.owners)), (shared, shared))
 
 
 register(
-    "ps_lora", _ps_lora, keys=LoraKeys, cell="ps_lora",
+    "ps_lora", _ps_lora, keys=KeyedLoraKeys, cell="ps_lora",
     phases=(Phase("pretrain", "ps", until=1 / 3), Phase("finetune")),
 )  # fmt: skip
 register(

@@ -268,7 +268,7 @@ def scores(means: dict) -> dict[str, jax.Array]:
 def most_important(scores_: dict[str, jax.Array], budget: jax.Array) -> dict[str, jax.Array]:
     """{layer: [agent, r]}: whether a triplet is among the `budget` [] best of all."""
     flat = jnp.concatenate([x.reshape(-1) for x in scores_.values()])
-    places = jnp.argsort(jnp.argsort(-flat))
+    places = jnp.argsort(jnp.argsort(-flat)).astype(float)
     kept, start = {}, 0
     for layer, x in scores_.items():
         kept[layer] = places[start : start + x.size].reshape(x.shape) < budget
@@ -346,7 +346,7 @@ def nested(adapters: dict, k: jax.Array) -> dict:
     changed = dict(adapters)
     for layer, parts in adapters.items():
         if "a" in parts:
-            columns = (jnp.arange(parts["a"].shape[-1]) < k).astype(float)
+            columns = (jnp.arange(float(parts["a"].shape[-1])) < k).astype(float)
             changed[layer] = {**parts, "a": times(parts["a"], columns)}
     return changed
 

@@ -153,13 +153,15 @@ class Given(NamedTuple):
     """What a named way of sharing may be built from.
 
     clusters: the group of every agent, for the schemes that need groups; spec for adapters
-    (`lora.LoraSpec`); options: the values of the row's own keys.
+    (`lora.LoraSpec`); options: the values of the row's own keys; owners: the number of the adapter
+    that every agent uses, None where each has its own.
     """
 
     num_agents: int
     spec: Any = None
     clusters: tuple[int, ...] | None = None
     options: Mapping[str, Any] = MappingProxyType({})
+    owners: tuple[int, ...] | None = None
 
 
 class Sharing(NamedTuple):

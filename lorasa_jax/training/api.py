@@ -1,5 +1,6 @@
 """Training from Python: `run = lorasa_jax.train(env="ant_4x2", sharing="ps_lora")`."""
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pandas as pd
 
 from lorasa_jax import config as configuration
 from lorasa_jax import loading
-from lorasa_jax.config import Config
+from lorasa_jax.config import Config, overrides
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.training import execution, reporting
 
@@ -115,6 +116,6 @@ def spelled(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(spelled, value)) + "]"
     text = str(value)
-    if text.replace("_", "").replace("/", "").replace("-", "").replace(".", "").isalnum():
+    if re.fullmatch(r"[\w/.-]*\w[\w/.-]*", text, re.ASCII):
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return overrides.quoted(text)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,14 @@ from lorasa_jax import compile_cache, envs
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.files import write_atomically
+from lorasa_jax.files import refuse_link, write_atomically
 from lorasa_jax.learn.team import Team
 from lorasa_jax.training import stored
 from lorasa_jax.training.stored import CONFIG
 from lorasa_jax.values import flat
+
+# What a run opens in its folder, besides files that it replaces whole.
+WRITTEN = (".lock", "checkpoints", "metrics.jsonl", "curve.png", "wandb")
 
 
 def execute(
@@ -46,7 +50,7 @@ def execute(
     console = Console(highlight=False) if console is None else console
     _say(console, reporting.headline(config))  # what follows takes seconds to import
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, phases, plan, runs
+    from lorasa_jax.training import clusters, memory, phases, plan, runs
     from lorasa_jax.training import loop as train
 
     compile_cache.enable(config.compile_cache)
@@ -54,6 +58,7 @@ def execute(
     teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
+        memory.check(config, _environment(config))
     elif teams is None:
         teams = checked_teams(config)
     start = None
@@ -166,6 +171,8 @@ def _claim(out: Path, config: Config) -> None:
     """
     from lorasa_jax.training import checkpoint
 
+    for name in WRITTEN:
+        refuse_link(out / name)
     if (out / CONFIG).exists():
         return
     try:
@@ -260,6 +267,11 @@ def begun(out: Path, config: Config) -> Config | None:
     return config
 
 
+def _environment(config: Config):
+    options = dict(config.env)
+    return envs.make(options.pop("name"), **options)
+
+
 def _exists(path):
     """Whether a path leads to something; OSError becomes a sentence."""
     try:
@@ -315,20 +327,20 @@ def _prolonged(out, config, saved):
 
 
 def _discrete(config: Config) -> bool:
-    options = dict(config.env)
-    return isinstance(envs.make(options.pop("name"), **options).action_space, envs.Discrete)
+    return isinstance(_environment(config).action_space, envs.Discrete)
 
 
 @contextmanager
 def _locked(out: Path):
     """Holds the run directory; the lock falls with the process, however it ends."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        file = (out / ".lock").open("w")
+        descriptor = os.open(out / ".lock", flags, 0o666)
     except OSError as error:
         raise ConfigError(
             f"out={out} cannot be locked: {out / '.lock'} cannot be written ({error.strerror})."
         ) from error
-    with file:
+    with open(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax import terminal
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
@@ -25,13 +26,18 @@ from lorasa_jax.training.reporting import finite_mean, read_metrics, returns_by_
 
 @dataclass
 class Stop:
-    """Set by SIGINT, SIGTERM or a callback; the run ends after the chunk that is under way."""
+    """Set by SIGINT, SIGTERM, SIGHUP or a callback; the run ends after the chunk under way.
+
+    compiling: nothing has happened since the last checkpoint, and compiled code cannot be asked to
+    stop: Ctrl-C ends the program as it does elsewhere.
+    """
 
     signal: str | None = None
+    compiling: bool = False
     _old: dict = field(default_factory=dict)
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in terminal.stop_signals():
             self._old[number] = signal.signal(number, self._handle)
         return self
 
@@ -39,7 +45,14 @@ class Stop:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
+    def before(self, number):
+        """The handler of a signal that this one took the place of."""
+        return self._old[number]
+
     def _handle(self, number, frame):
+        before = self._old[number]
+        if self.compiling and number == signal.SIGINT and callable(before):
+            before(number, frame)
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number).name
@@ -88,7 +101,7 @@ class Run:
             self.reporter.rewind(-1)
             index, progress = self._begin()
         with Stop() if self.stop is None else contextlib.nullcontext(self.stop) as stop:
-            phase = self._compile(index, progress)
+            phase = self._compile(index, progress, stop)
             if _update(progress) == self._first_update() or self._last_rows_are_gone(progress):
                 self._evaluate(phase, progress)
             while _update(progress) < config.num_updates and stop.signal is None:
@@ -96,7 +109,7 @@ class Run:
                 if _update(progress) == phase.end or (index < last and self._rule_holds(progress)):
                     index += 1
                     progress = self._switch(index, progress)
-                    phase = self._compile(index, progress)
+                    phase = self._compile(index, progress, stop)
                 progress = self._advance(phase, progress)
                 update = _update(progress)
                 evaluates = update % config.eval_every == 0 or update == phase.end
@@ -245,10 +258,12 @@ class Run:
         self.reporter.switched(steps, self.config.phase_names[index], banks)
         return self.program.switch(index, progress)
 
-    def _compile(self, index, progress):
+    def _compile(self, index, progress, stop):
         began = time.perf_counter()
+        stop.compiling = self.stop is None  # of several runs, others may be training
         with self.reporter.compiling(f"phase {self.config.phase_names[index]}"):
             phase = self.program.compile(index, progress)
+        stop.compiling = False
         self.seconds["compile"] += time.perf_counter() - began
         return phase
 

@@ -21,22 +21,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydra import initialize
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs, sharing, terminal
 from lorasa_jax.config import plugins
-from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
+from lorasa_jax.config.overrides import register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution, side_by_side, slurm
+from lorasa_jax.training import execution, jobs, side_by_side, slurm
 from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
@@ -49,10 +47,7 @@ PACKAGES = {
 OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
-    "submitit_slurm": [
-        "hydra.launcher._target_=lorasa_jax.training.slurm_launcher.Launcher",
-        "hydra.launcher.max_num_timeout=1000",
-    ],
+    "submitit_slurm": ["hydra.launcher.max_num_timeout=1000"],
 }
 
 SAVED = "stopped and saved"
@@ -65,13 +60,6 @@ class Outcome(NamedTuple):
     out: str
     code: int
     message: str
-
-
-def check_flags(flags: list[str]) -> None:
-    """Refuses further flags beside --multirun."""
-    others = [flag for flag in flags if flag not in ("--multirun", "-m")]
-    if others:
-        raise ConfigError(f"{others[0]} does not go with --multirun; remove it.")
 
 
 def batch(overrides: list[str]) -> int:
@@ -97,14 +85,18 @@ def batch(overrides: list[str]) -> int:
     try:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
-            jobs = _jobs(overrides, hydra.config_loader)
-        configs = _checked(jobs)
-        print(f"{launcher}: {len(jobs)} runs", flush=True)
+            members, notes = jobs.split(overrides, hydra.config_loader)
+        configs = _checked(members)
+        print(*notes, f"{launcher}: {len(members)} runs", sep="\n", flush=True)
         _stopped.clear()
         if launcher == side_by_side.NAME:
             return _print_outcomes(_vmap(configs, overrides))
+        if launcher == slurm.LAUNCHER:
+            from lorasa_jax.training import slurm_launcher
+
+            slurm_launcher.install()
         with _hydra() as hydra, _stopping(launcher):
-            returns = hydra.multirun(PRIMARY, task, overrides)
+            returns = jobs.run(hydra, task, overrides, members)
     except HydraException as error:
         raise ConfigError(sentence(error, overrides)) from error
     except BrokenProcessPool as error:
@@ -134,7 +126,8 @@ def _spelled(override):
     """As overrides.spelled, also for several choices."""
     group, equals, choices = override.partition("=")
     if group not in (*GROUPS, "logger") or "(" in choices:
-        return override
+        # Text is text here too, unless it may be a list of texts or of Hydra's functions.
+        return override if set(choices) & set(",()") else spelled(override)
     each = (spelled(f"{group}={choice}") for choice in choices.split(","))
     return group + equals + ",".join(one.partition("=")[2] for one in each)
 
@@ -166,21 +159,14 @@ def _hydra():
         yield hydra
 
 
-def _jobs(overrides, config_loader):
-    """The overrides of every job."""
-    run_overrides = [o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    parsed = OverridesParser.create(config_loader).parse_overrides(run_overrides)
-    return BasicSweeper.split_arguments(parsed, None)[0]
-
-
-def _checked(jobs):
+def _checked(members):
     """The configuration of every job, checked as far as possible before compiling.
 
     Raises:
       ConfigError: a job would be refused, or two jobs are one run.
     """
     configs, folders = [], set()
-    for overrides in jobs:
+    for overrides in members:
         config = _with_folder(configuration.load(overrides, batch=True), tuple(overrides))
         configs.append(config)
         if config.out in folders:
@@ -305,7 +291,8 @@ def _print_outcomes(outcomes):
 def _stopping(launcher):
     """Lets jobs on this machine save when a signal comes; a second one ends the batch at once.
 
-    A terminal sends Ctrl-C to jobs' processes too; SIGTERM comes to this one and is passed on.
+    A terminal sends Ctrl-C to jobs' processes too; others come to this one and are passed on as
+    SIGTERM.
     """
     if launcher not in ("basic", "joblib"):
         yield
@@ -315,11 +302,11 @@ def _stopping(launcher):
         if _stopped.is_set():
             raise KeyboardInterrupt
         _stopped.set()
-        if number == signal.SIGTERM:
+        if number != signal.SIGINT:
             for child in multiprocessing.active_children():
                 child.terminate()
 
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, stop) for number in terminal.stop_signals()}
     try:
         yield
     finally:

@@ -13,8 +13,10 @@ from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import nothing_seen, showing
 from lorasa_jax.envs.types import Discrete
+from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices, mappo, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
+from lorasa_jax.learn.a2po import A2po
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
@@ -80,8 +82,8 @@ def build_teams(
     row = sharing.REGISTRY.row("nps" if independent else config.sharing["name"])
     options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
     given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
-    schemes = row.make(given)
-    actors, critics = schemes.actor_phases, schemes.critic_phases
+    actor_given, by_type = (given, False) if independent else _keyed(config, env, given)
+    actors, critics = row.make(actor_given).actor_phases, row.make(given).critic_phases
     if config.critic_sharing is not None and not independent:
         critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
         critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
@@ -98,13 +100,27 @@ def build_teams(
         return Team(
             env,
             distribution,
-            Role(actor, actor_scheme, optimisers[0], env.observation_size),
+            Role(actor, actor_scheme, optimisers[0], env.observation_size, by_type),
             Role(critic, critic_scheme, optimisers[1], env.state_size),
             clusters,
         )
 
     pairs = zip(actors, critics, strict=True)
     return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
+
+
+def _keyed(config, env, given):
+    """(what actors are built from, whether their agents are types that come with the episode)."""
+    by = config.sharing.get("by", "agent")
+    owners = sharing.roles.owners(by, env, config.env["name"], given.clusters)
+    if not sharing.roles.redrawn(by, env):
+        return given._replace(owners=owners), False
+    if given.clusters is not None or isinstance(config.algo, A2po):
+        raise ConfigError(
+            f"sharing.by=type with env={config.env['name']}, whose teams are redrawn, needs "
+            "sharing=ps_lora and algo=mappo; choose them, or by=agent."
+        )
+    return given._replace(num_agents=len(env.types)), True
 
 
 def _sequence(config, pair):

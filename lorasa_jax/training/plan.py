@@ -16,7 +16,7 @@ from lorasa_jax.learn import play
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.team import Team
 from lorasa_jax.sharing.scheme import When
-from lorasa_jax.training import phases
+from lorasa_jax.training import memory, phases
 
 
 def check(config: Config, teams: tuple[Team, ...]) -> None:
@@ -27,6 +27,7 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
     """
     name = config.env["name"]
     contract.check(teams[0].env, name)
+    memory.check(config, teams[0].env)
     if envs.REGISTRY.row(name).outside:
         contract.check_legal(teams[0].env, name)
     names = config.phase_names

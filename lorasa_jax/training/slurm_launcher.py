@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import submitit
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -41,6 +42,15 @@ class Launcher(SlurmLauncher):
         print(f"Slurm: array {jobs[0].job_id.partition('_')[0]} of {len(jobs)} jobs", flush=True)
         pairs = zip(jobs, job_overrides, strict=True)
         return [_return(job, overrides) for job, overrides in pairs]
+
+
+def install() -> None:
+    """Makes this the class of `hydra/launcher=submitit_slurm`.
+
+    Hydra takes launchers from the package hydra_plugins alone, by the names that it found there.
+    """
+    name = f"{SlurmLauncher.__module__}.{SlurmLauncher.__qualname__}"
+    Plugins.instance().class_name_to_class[name] = Launcher
 
 
 def _return(job, overrides):

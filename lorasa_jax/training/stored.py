@@ -8,11 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.files import MOST_TEXT, plain_yaml, read_bounded
 from lorasa_jax.sharing import clustering
 from lorasa_jax.training import digests
 from lorasa_jax.values import listed
@@ -21,6 +18,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 CLUSTERS = "clusters.json"
+MOST_METRICS = 2**31  # bytes that are read; a run of days writes some millions
 _SUMMARISED = ("env", "algo", "sharing", "seeds", "env_steps", "eval_return_per_seed", "parameters")
 _REWRITE = "give the run's command again, which writes it anew"
 
@@ -112,8 +110,8 @@ def config(out: str | Path) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        tree = OmegaConf.to_container(OmegaConf.create(content.decode("utf-8")))
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        tree = plain_yaml(content)
+    except ValueError as error:
         raise ConfigError(
             f"{path} is damaged and cannot be read; give the run's command again, which mends it "
             "where a checkpoint is whole."
@@ -161,7 +159,7 @@ def _content(path: Path) -> bytes | None:
     """
     try:
         if path.is_file():
-            return path.read_bytes()
+            return read_bounded(path, MOST_METRICS if path.name == METRICS else MOST_TEXT)
         if path.exists() or path.is_symlink():
             raise ConfigError(f"{path} is no file, where a run has one; move it away.")
     except OSError as error:

@@ -22,6 +22,7 @@ from experiments import (
     figure_8,
     figures_6_7,
     figures_9_20,
+    games,
     learning,
     specialisation,
     tables_10_13,
@@ -438,6 +439,43 @@ def test_figure_3_counts_as_the_architecture_does(place):
 
 
 @pytest.mark.full
+def test_games_are_drawn_beside_random_and_best_play(place):
+    games.main(["cells=specialisation_2+synchronisation_2/mappo/ps", "out=outputs/games", *TINY])
+    rows = read_rows(cells.Path("outputs/games/games.csv"))
+    assert [(row["game"], row["agents"], row["seeds"]) for row in rows] == [
+        ("specialisation", "2", "2"), ("synchronisation", "2", "2"),
+    ]  # fmt: skip
+    assert all(float(row["random"]) == 0.75 and float(row["optimum"]) == 1.0 for row in rows)
+    assert all(float(row["least"]) <= float(row["median"]) <= float(row["most"]) for row in rows)
+    assert cells.Path("outputs/games/games.png").exists()
+
+
+@pytest.mark.full
+def test_figure_3_counts_the_cost_of_more_agents(place):
+    small = ["network.kind=ff", "network.hidden=8", "algo.epochs=1"]
+    figure_3.main(
+        [
+            "schemes=ps+nps+ps_lora",
+            "agents=2+4",
+            "adapters=6",
+            "turns=1",
+            "out=outputs/costs",
+            *small,
+        ]
+    )
+    rows = read_rows(cells.Path("outputs/costs/figure_3_costs.csv"))
+    assert [(row["sharing"], row["agents"]) for row in rows] == [
+        (name, agents) for agents in "24" for name in ("ps", "nps", "ps_lora")
+    ]
+    assert all(float(row["update_seconds"]) > 0 < float(row["acting_seconds"]) for row in rows)
+    actor = {(row["sharing"], row["agents"]): int(row["actor"]) for row in rows}
+    assert actor["nps", "4"] == 4 * actor["ps", "4"] and actor["ps", "4"] == actor["ps", "2"]
+    (crowded,) = read_rows(cells.Path("outputs/costs/figure_3_adapters.csv"))
+    assert crowded["adapters"] == "6" and float(crowded["agents_per_second"]) > 0
+    assert cells.Path("outputs/costs/figure_3_costs.png").exists()
+
+
+@pytest.mark.full
 def test_figure_3_measures_once(place, monkeypatch):
     small = ["network.kind=ff", "network.hidden=8", "algo.num_envs=2", "algo.rollout_length=10"]
     arguments = [
@@ -505,6 +543,7 @@ def test_commands_are_told_instead(place, capsys):
         (figure_8.main, ["run=nowhere"], "holds no run"),
         (specialisation.main, ["exchanges=0"], "exchanges=0 must be at least 1"),
         (figure_3.main, ["measure=maybe"], "true or false"),
+        (figure_3.main, ["schemes=pps"], "schemes=pps: pps is not known"),
         (figure_3.main, ["show=commands"], "drop show=commands"),
     ],
 )  # fmt: skip

@@ -91,10 +91,11 @@ def test_the_configuration_speaks_pefts_words(rich):
     assert (config["r"], config["lora_alpha"], config["bias"]) == (2, 3.0, "all")
     assert config["base_model_name_or_path"] == f"runs/none@{policy.config.switch_at}"
     assert sorted(config["target_modules"]) == [
-        "gru_h_5", "gru_x_4", "linear_1", "linear_3", "linear_6",
+        "gru_h_5", "gru_x_4", "linear_1", "linear_3", "linear_6", "linear_7",
     ]  # fmt: skip
-    assert config["rank_pattern"] == {"gru_h_5": 4, "gru_x_4": 4}
-    assert config["alpha_pattern"] == {"linear_1": 1.0}
+    # A full matrix is a pair with an identity, unscaled.
+    assert config["rank_pattern"] == {"gru_h_5": 4, "gru_x_4": 4, "linear_7": 1}
+    assert config["alpha_pattern"] == {"linear_1": 1.0, "linear_7": 1.0}
     ours = config["lorasa_jax"]
     assert (ours["agent"], ours["full_modules"], ours["norms"]) == ("agent_1", ["linear_7"], True)
 
@@ -125,8 +126,8 @@ def test_tensors_follow_pefts_convention(rich):
             merged[f"{layer}.kernel"].T, net[f"{layer}.kernel"].T + alpha / rank * b @ a, rtol=1e-5,
             atol=1e-6,
         )  # fmt: skip
-    full = tensors["base_model.model.linear_7.delta.weight"]
-    assert full.shape == (1, 8)
+    full, one = (tensors[f"base_model.model.linear_7.lora_{x}.weight"] for x in "AB")
+    assert full.shape == (1, 8) and one.tolist() == [[1.0]]
     rest = {name for name in tensors if ".lora_" not in name}
     assert {f"base_model.model.{name}" for name in (
         "linear_2.delta.bias", "norm_1.delta.weight", "norm_1.delta.bias", "log_std.delta",

@@ -69,6 +69,8 @@ def by_hand(kind, w, own, common):
         return w + SCALE * product(common["a"], own["r"], common["b"])
     if kind == "ia3":
         return product(w, np.diag(own["ia3"]))
+    if kind == "svd":
+        return w + SCALE * product(own["left"], np.diag(own["singular"]), own["right"])
     share = np.exp(own["mix"] / TEMPERATURE)
     b = sum(s / share.sum() * one for s, one in zip(share, common["b"], strict=True))
     return w + SCALE * product(common["a"], own["lambda"], b)
@@ -136,6 +138,7 @@ REDUCED = {
     "ia3": {"ia3": jnp.ones},
     "lora_xs": {"r": jnp.zeros},
     "vera": {"vector_b": jnp.zeros},
+    "svd": {"singular": jnp.zeros},
     "vera, d": {"vector_d": jnp.zeros},
     "dora": {"b": jnp.zeros, "magnitude": jnp.zeros},
     "mtl_lora": {"lambda": jnp.zeros},

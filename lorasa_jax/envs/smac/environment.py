@@ -47,6 +47,8 @@ class Smac:
             names.append(f"{unit.name}_{counter[unit.name]}")
             counter[unit.name] += 1
         self.agents = tuple(names)
+        self.types = tuple(counter)
+        self.type_of = tuple(self.types.index(unit.name) for unit in battle.units[: len(names)])
         timestep = jax.eval_shape(self.reset, jax.random.key(0))[1]
         self.observation_size = timestep.obs.shape[-1]
         self.state_size = timestep.state.shape[-1]
