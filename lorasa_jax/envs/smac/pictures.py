@@ -71,7 +71,7 @@ def frames(scene: Scene) -> Iterator[np.ndarray]:
     from matplotlib.figure import Figure
 
     size = SIZE[0] / 100, SIZE[1] / 100
-    figure = Figure(size, 100, GROUND)
+    figure = Figure(size, 100, facecolor=GROUND)
     figure.set_layout_engine("none")  # whatever matplotlib's settings are
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
