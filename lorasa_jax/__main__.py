@@ -11,6 +11,7 @@ PROGRAMS = {
     "evaluate": ("lorasa_jax.evaluate", "play finished policies"),
     "export": ("lorasa_jax.export.command", "write policies for other programs"),
     "report": ("lorasa_jax.report.command", "a page of what runs came to"),
+    "demo": ("lorasa_jax.demo", "watch a policy of this package: lorasa demo ant_4x2"),
     "figure": (None, "a figure or table of the paper: lorasa figure 2 KEY=VALUE ..."),
 }
 USAGE = "lorasa PROGRAM KEY=VALUE ...      also: python -m lorasa_jax PROGRAM ...\n"

@@ -6,6 +6,7 @@ They are also written, by default into that folder if it can be written: `evalua
 beside them.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -129,22 +130,23 @@ def results_of(chosen: tuple["Policy", ...], options: Options) -> list[dict]:
 def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
     """Mean, deviation, median, and the mean's 95 % bootstrap interval of returns [episode].
 
-    Episodes whose return is not finite are left out and counted; without others all is None.
+    The interval is None of fewer than `curves.LEAST_EPISODES`. Episodes whose return is not finite
+    are left out and counted; without others all is None.
     """
+    from lorasa_jax.analysis import curves
+
     finite = returns[np.isfinite(returns)]
     bad = len(returns) - len(finite)
     if bad:
-        nothing = {"mean": None, "std": None, "median": None, "interval": [None, None]}
+        nothing = {"mean": None, "std": None, "median": None, "interval": None}
         rest = statistics_of(finite, resamples) if len(finite) else nothing
         return {**rest, "not_finite": bad}
-    rng = np.random.default_rng(0)
-    means = rng.choice(returns, (resamples, len(returns))).mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    found = curves.mean_interval(returns, least=curves.LEAST_EPISODES, resamples=resamples)
     return {
         "mean": float(returns.mean()),
         "std": float(returns.std()),
         "median": float(np.median(returns)),
-        "interval": [float(low), float(high)],
+        "interval": None if found is None else [float(found[0]), float(found[1])],
     }
 
 
@@ -194,7 +196,9 @@ def render(options: Options, policy: "Policy") -> list[Path]:
     folder, suffix = _folder(options), _suffix(_folder(options))
     video, page = folder / f"episode{suffix}.{options.format}", folder / f"episode{suffix}.html"
     env = pictured(policy)
-    env.film(states, video)
+    shown = {"rewards": rewards, "title": title(policy)}
+    known = inspect.signature(env.film).parameters  # others' environments may take none of them
+    env.film(states, video, **{name: shown[name] for name in shown if name in known})
     env.replay(states, rewards, page, title=title(policy))
     return [video, page]
 
@@ -271,10 +275,10 @@ def show(results: dict) -> None:
     headers = ["policy", "mean", "std", "median", "95 % of the mean", "length"]
     table = Table(*headers, *(["win rate"] if wins else []))
     for row in results["policies"]:
-        low, high = row["interval"]
+        interval = "-" if row["interval"] is None else "{:,.1f} to {:,.1f}".format(*row["interval"])
         cells = [
             f"seed {row['policy']}", _amount(row["mean"]), _amount(row["std"]),
-            _amount(row["median"]), f"{_amount(low)} to {_amount(high)}", f"{row['length']:,.0f}",
+            _amount(row["median"]), interval, f"{row['length']:,.0f}",
         ]  # fmt: skip
         table.add_row(*cells, *([f"{row['win_rate']:.1%}"] if wins else []))
     console = Console(highlight=False)

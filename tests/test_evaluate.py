@@ -153,3 +153,42 @@ def test_a_recorded_episode_is_one_that_is_played():
     np.testing.assert_allclose(results.returns, np.sum(recording.rewards[:10]), rtol=1e-6)
     steps = np.asarray(recording.states.steps)
     np.testing.assert_array_equal(steps, np.minimum(np.arange(14), 10))
+
+
+@pytest.mark.parametrize("episodes, told", [(1, False), (2, False), (9, False), (10, True)])
+def test_an_interval_is_told_of_ten_episodes_or_more(episodes, told, capsys):
+    returns = np.arange(float(episodes))
+    row = {"policy": 3, "length": 10.0, **evaluate.statistics_of(returns)}
+    assert (row["interval"] is not None) == told
+    assert json.loads(json.dumps(row)) == row
+    evaluate.show({
+        "env": "x", "step": 1, "episodes": episodes, "actions": "greedy", "policies": [row],
+    })  # fmt: skip
+    line = next(line for line in capsys.readouterr().out.splitlines() if "seed 3" in line)
+    assert (" to " in line) == told and (" - " in line) != told
+
+
+def test_films_of_others_environments_need_not_take_rewards(tmp_path, monkeypatch):
+    """Those that take them get rewards and title; a film of states and path alone still works."""
+    seen = []
+
+    class Old:
+        def film(self, states, path):
+            seen.append((states, path))
+
+        def replay(self, states, rewards, path, *, title):
+            seen.append(title)
+
+    class New(Old):
+        def film(self, states, path, *, rewards=None, title=""):
+            seen.append((states, path, rewards, title))
+
+    policy = SimpleNamespace(env_name="x", sharing="ps", step=7, env=Old)
+    monkeypatch.setattr(evaluate, "episode", lambda *_: ("states", "rewards"))
+    options = evaluate.Options(out=str(tmp_path), render=True)
+    evaluate.render(options, policy)
+    policy.env = New
+    evaluate.render(options, policy)
+    video = tmp_path / "episode.mp4"
+    title = "x, ps, step 7"
+    assert seen == [("states", video), title, ("states", video, "rewards", title), title]

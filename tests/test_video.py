@@ -5,7 +5,7 @@ from PIL import Image
 from lorasa_jax import envs
 from lorasa_jax.envs.mamujoco import pictures
 from lorasa_jax.envs.mamujoco.replay import scene
-from lorasa_jax.envs.video import frame_stride, write_video
+from lorasa_jax.envs.video import SIZE, Captions, frame_stride, write_video
 from lorasa_jax.errors import ConfigError
 
 
@@ -25,6 +25,31 @@ def test_a_gif_holds_every_frame(tmp_path):
         assert (image.n_frames, image.size) == (5, (30, 20))
         assert image.info["duration"] == 100
     assert [child.name for child in tmp_path.iterdir()] == ["x.gif"]
+
+
+def test_a_gif_keeps_the_colours_it_is_told_to_keep(tmp_path):
+    """A few pixels of an agent's colour in a picture of many others."""
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (90, 120, 3), np.uint8)
+    colours = [(0, 114, 178), (230, 159, 0), (0, 158, 115)]
+    for i, colour in enumerate(colours):
+        frame[5, 5 + i] = colour
+    path = write_video(tmp_path / "x.gif", iter([frame, frame]), rate=10.0, colours=colours)
+    with Image.open(path) as image:
+        shown = np.asarray(image.convert("RGB"))[5, 5:8]
+    assert np.abs(shown.astype(int) - np.array(colours)).max() <= 12
+
+
+def test_captions_stand_in_the_corners_of_every_frame():
+    legend = [(f"agent {i}", (10 * i, 0, 255)) for i in range(40)]
+    captions = Captions("a title", legend, ["1 s   return 5", "2 s   return 6"])
+    ground = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    first, second = (captions.on(ground, i) for i in range(2))
+    assert first.shape == ground.shape and (ground == 90).all()
+    assert (first[:, :400] == second[:, :400]).all() and (first[:, -400:] != second[:, -400:]).any()
+    assert (first[:90, :200] != ground[:90, :200]).any()
+    middle = first[100:, 500:-500]
+    assert (middle == ground[100:, 500:-500]).all(), "the legend leaves the picture free"
 
 
 def test_an_mp4_is_written_and_nothing_else_is_left(tmp_path):
@@ -70,7 +95,7 @@ def test_limbs_have_their_agents_colours(ant, drawn):
     limbs = {tuple(colour) for colour in colours} - {tuple(colours[1])}
     assert len(limbs) == 4
     for picture in drawn:
-        assert picture.shape == (360, 480, 3) and picture.dtype == np.uint8
+        assert picture.shape == (720, 1280, 3) and picture.dtype == np.uint8
         pixels = picture.reshape(-1, 3) / 255.0
         strong = pixels[np.ptp(pixels, axis=1) > 0.25]
         hues = strong / np.linalg.norm(strong, axis=1, keepdims=True)

@@ -1,6 +1,6 @@
 """What Figure 4 and Tables 10-13 vary: the switch, the rank, the layers that have adapters."""
 
-from experiments import cells, training
+from experiments import cells, pictures, training
 from experiments.cells import Cell, Request
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.values import whole_number
@@ -56,7 +56,7 @@ def name_of(cell: Cell) -> str:
         return "PS" if cell.sharing == "ps" else "all layers"
     key, _, value = cell.keys[-1].partition("=")
     if key == "switch_at":
-        return f"at {int(value):.3g}"
+        return f"at {pictures.steps(int(value))}"
     if key == "sharing.rank":
         return f"rank {value}"
     return next(name for name, layers in PLACEMENTS.items() if layers == value) + " layers"

@@ -10,7 +10,7 @@ from experiments.cells import Request
 from experiments.learning import Learned
 from lorasa_jax.analysis import curves
 from lorasa_jax.envs.mamujoco.replay.scene import palette
-from lorasa_jax.values import whole_number
+from lorasa_jax.values import listed, whole_number
 
 RESAMPLES = 2000
 
@@ -128,24 +128,120 @@ def _panel(one):
     return one.cell.env, one.cell.algo
 
 
-def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None) -> None:
-    """Median and quartiles over seeds into one panel; a small mark where phases begin."""
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Values [..., step] as centred means of a tenth of the evaluations, fewer at the ends."""
+    count = values.shape[-1]
+    half = count // 20
+    return np.stack(
+        [values[..., max(0, j - half) : j + half + 1].mean(-1) for j in range(count)], axis=-1
+    )
+
+
+def draw(axes, learned: Sequence[Learned], metric: str, labels=None, colours=None, last=5) -> None:
+    """Means over seeds, smoothed, over faint seeds; ends with intervals at the right.
+
+    The band is the mean's 95 % bootstrap interval; of fewer than three seeds every evaluation is a
+    point instead. A dotted line is the level of the untrained team, a dashed one where a phase
+    after the first begins.
+    """
+    ends = []
     for i, one in enumerate(learned):
         colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         scores = one.scores(metric)
-        summary = curves.summary(scores)
-        name = label(one) if labels is None else labels[i]
-        axes.plot(one.steps, summary.median, color=colour, lw=1.2, label=name)
-        if len(scores) > 1:
-            axes.fill_between(
-                one.steps, summary.lower, summary.upper, color=colour, alpha=0.18, lw=0
+        few = len(scores) < curves.LEAST_SEEDS
+        for seed in scores:
+            axes.plot(
+                one.steps, seed, "." if few else "-", color=colour, lw=0.5, ms=2.5, alpha=0.35
             )
+        line = smoothed(scores)
+        if not few:
+            low, high = curves.mean_interval(line)
+            axes.fill_between(one.steps, low, high, color=colour, alpha=0.18, lw=0)
+        axes.plot(one.steps, line.mean(0), color=colour, lw=1.6)
+        name = label(one) if labels is None else labels[i]
+        ends.append((scores[:, -last:].mean(-1), name, colour))
+    _levels(axes, learned, metric)
+    _switches(axes, learned, colours)
+    _ends(axes, ends, metric)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_formatter(lambda x, _: pictures.steps(x))
+
+
+def _levels(axes, learned, metric):
+    """The untrained team's level, and the axis from there."""
+    first = [one.scores(metric)[:, 0].mean() for one in learned if one.steps[0] == 0]
+    level = float(np.mean(first)) if first else None
+    if metric == "win_rate":
+        axes.set_ylim(-0.03, 1.03)
+    else:
+        values = np.concatenate([np.ravel(one.scores(metric)) for one in learned])
+        axes.set_ylim(*curves.limits(level, values))
+    if level is not None:
+        axes.axhline(level, color="0.5", ls=":", lw=0.9)
+        axes.annotate(
+            "untrained", (0.0, level), (2, 2), xycoords=("axes fraction", "data"), fontsize=6,
+            textcoords="offset points", color="0.4", va="bottom",
+        )  # fmt: skip
+
+
+def _switches(axes, learned, colours):
+    switches = {}
+    for i, one in enumerate(learned):
+        colour = pictures.colour_of(one.cell.sharing) if colours is None else colours[i]
         for step, phase in one.phases:
-            at = np.interp(step, one.steps, summary.median)
-            axes.plot([step], [at], "o", ms=3.5, color=colour)
-            if len(one.phases) > 1:  # one alone is the paper's switch
-                axes.annotate(phase, (step, at), (0, 4), textcoords="offset points", fontsize=6)
-    axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
+            switches.setdefault((step, phase), []).append(colour)
+    for (step, phase), here in switches.items():
+        axes.axvline(step, color=here[0] if len(here) == 1 else "0.5", ls="--", lw=0.8)
+        axes.annotate(
+            phase, (step, 1.0), (2, -1), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color="0.4", fontsize=6, va="top",
+        )  # fmt: skip
+
+
+def _ends(axes, ends, metric):
+    """What each way of sharing ends with, at the height of its line and clear of the others."""
+    box, (bottom, top) = axes.get_position(), axes.get_ylim()
+    height = axes.figure.get_figheight() * 72 * max(box.height, 0.5)  # points
+    narrow = axes.figure.get_figwidth() * box.width < 3.5
+    gap = (top - bottom) * (17 if narrow else 9.5) / height
+    ordered = sorted(ends, key=lambda end: end[0].mean())
+    places = [float(values.mean()) for values, *_ in ordered]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    above = max(0.0, places[-1] - top) if places else 0.0
+    for i in reversed(range(len(places))):
+        limit = top if i == len(places) - 1 else places[i + 1] - gap
+        places[i] = min(places[i], limit) if above else places[i]
+    for (values, name, colour), place in zip(ordered, places, strict=True):
+        text = f"{name}{chr(10) if narrow else '  '}{told(values, metric)}"
+        axes.annotate(
+            text, (1.0, place), (5, 0), xycoords=("axes fraction", "data"), color=colour,
+            textcoords="offset points", fontsize=6.5, va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def told(values: np.ndarray, metric: str = "return") -> str:
+    """A mean over seeds, with its interval where there are enough of them."""
+    form = "{:.1%}" if metric == "win_rate" else "{:,.3g}" if abs(values.mean()) < 10 else "{:,.0f}"
+    interval = curves.mean_interval(values)
+    text = form.format(values.mean())
+    if interval is None:
+        return text
+    return f"{text} ({form.format(interval[0])} to {form.format(interval[1])})"
+
+
+def caption_of(learned: Sequence[Learned], last: int) -> str:
+    """What a figure of learning curves shows, and of how many seeds."""
+    counts = sorted({len(one.seeds) for one in learned})
+    text = (
+        f"n = {listed([str(count) for count in counts])} seed{'s' * (counts != [1])}. Thick: mean "
+    )
+    text += "over seeds of greedy evaluations, smoothed over a tenth of them; faint: every seed. "
+    if counts[-1] >= curves.LEAST_SEEDS:
+        text += "Band and brackets: 95 % bootstrap interval of the mean over seeds. "
+    if counts[0] < curves.LEAST_SEEDS:
+        text += f"No interval of fewer than {curves.LEAST_SEEDS} seeds. "
+    return text + f"At the right: means of the last {last} evaluations."
 
 
 def colours_of(learned: Sequence[Learned]) -> dict:
@@ -169,7 +265,9 @@ def figure_of(
     """Draws a panel per algorithm and environment, and writes all tables; returns the paths."""
     algos, envs = panels(learned)
     colours = colours_of(learned)
-    drawn, axes = pictures.figure(len(algos), len(envs))
+    last = whole_number(request.options.get("last", 1), "last")
+    wide = max(6.0 / len(envs), 3.6)  # inches, of which a picture has 150 pixels
+    drawn, axes = pictures.figure(len(algos), len(envs), wide, 0.28 * wide + 1.5)
     tables: tuple[list, list] = ([], [])
     for (i, algo), (j, env) in ((a, b) for a in enumerate(algos) for b in enumerate(envs)):
         here = [one for one in learned if _panel(one) == (env, algo)]
@@ -178,23 +276,13 @@ def figure_of(
             panel.set_axis_off()
             continue
         shown = metric or metric_of(here)
-        draw(panel, here, shown, colours=[colours[label(one)] for one in here])
-        panel.set_title(f"{env}, {algo.upper()}")
+        draw(panel, here, shown, colours=[colours[label(one)] for one in here], last=last)
+        panel.set_title(f"{env}, {algo.upper()}", loc="left")
         panel.set_xlabel("environment steps")
         panel.set_ylabel("win rate" if shown == "win_rate" else "episode return")
-        if shown == "win_rate":
-            panel.set_ylim(-0.03, 1.03)
         tables[0].extend(summary_table(here, shown))
-        last = whole_number(request.options.get("last", 1), "last")
         tables[1].extend(comparison_table(here, shown, last))
-    handles = {
-        text: handle
-        for panel in axes.flat
-        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    entry = 0.5 + 0.065 * max(map(len, handles))  # inches that the longest one takes
-    columns = min(len(handles), 6, max(1, int(drawn.get_figwidth() / entry)))
-    drawn.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
+    pictures.caption(drawn, caption_of(learned, last))
     paths = [
         pictures.write_rows(request, runs_table(learned)),
         pictures.write_rows(request, tables[0], f"{request.figure}_summary"),

@@ -4,11 +4,12 @@
         [run=FOLDER,...] [last=5]
 
 See cells.py for the keys; run= takes finished runs instead of cells, such as a batch of single
-seeds: those that differ in nothing but seeds, and in where they began, are one curve. Lines are
-medians over seeds and bands the quartiles, as in the paper; a dot marks where a phase
-after the first begins, with its name where there are several.
-figure_2.csv holds every evaluation of every seed; figure_2_summary.csv beside the quartiles the
-interquartile mean with a 95 % bootstrap interval over seeds (Agarwal et al. 2021);
+seeds: those that differ in nothing but seeds, and in where they began, are one curve. Thick lines
+are means over seeds, smoothed, over faint ones of every seed, and bands the mean's 95 % bootstrap
+interval; of fewer than three seeds there are points and no band. Every curve's end stands at its
+right, a dotted line is the untrained team's level, a dashed one where a phase begins.
+figure_2.csv holds every evaluation of every seed; figure_2_summary.csv the paper's medians and
+quartiles, and the interquartile mean with its interval (Agarwal et al. 2021);
 figure_2_improvement.csv how probably one way of sharing ends above another, by the mean of each
 seed's `last` evaluations, and by how much, seed by seed.
 """

@@ -21,6 +21,7 @@ import functools
 import json
 
 import jax
+from matplotlib.ticker import MaxNLocator
 
 from experiments import cells, command, costs, pictures, training
 from lorasa_jax import config as configuration
@@ -174,11 +175,15 @@ def picture(counted: list[dict], measured: list[dict]):
             ("acting_seconds", "seconds a step of the batch", measured, False),
             ("update_mib", "MiB of an update's program", measured, False),
         ]
-    drawn, axes = pictures.figure(1, len(panels) + 1, 3.4, 2.6)
-    for axis, (key, title, rows, log) in zip(axes[0], panels, strict=False):
+    columns = 3 if measured else 2
+    rows_of_panels = -(-(len(panels) + 1) // columns)
+    drawn, axes = pictures.figure(rows_of_panels, columns, 3.4, 2.6)
+    for axis in axes.flat[len(panels) + 1 :]:
+        axis.set_axis_off()
+    for axis, (key, title, rows, log) in zip(axes.flat, panels, strict=False):
         _bars(axis, rows, key, log)
         axis.set_title(title)
-    _growth(axes[0, -1], counted)
+    _growth(axes.flat[len(panels)], counted)
     handles, names = axes[0, 0].get_legend_handles_labels()
     drawn.legend(handles, names, loc="outside lower center", ncols=len(names))
     return drawn
@@ -195,12 +200,14 @@ def _bars(axis, rows, key, log):
         ]
         y = [values[at] for at in places if at in values]
         colour, name = pictures.colour_of(scheme), pictures.name_of(scheme)
-        axis.bar(x, y, width, color=colour, label=name)
+        if log:  # a bar needs a zero to stand on
+            axis.plot(x, y, "o", color=colour, ms=4, label=name)
+        else:
+            axis.bar(x, y, width, color=colour, label=name)
     algos = {algo for _, algo in places}
     names = [env if len(algos) == 1 else f"{env} {algo}" for env, algo in places]
     axis.set_xticks(range(len(places)), names, rotation=30, ha="right")
-    if log:
-        axis.set_yscale("log")
+    axis.set_yscale("log") if log else axis.set_ylim(bottom=0)
 
 
 def _growth(axis, rows):
@@ -215,7 +222,8 @@ def _growth(axis, rows):
             )
             if points:
                 axis.plot(*zip(*points, strict=True), style, ms=3, color=pictures.colour_of(scheme))
-    axis.set_title("growth with agents")
+    axis.set_title("trained parameters by number of agents")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("agents (" + ", ".join(families) + ")")
     axis.set_yscale("log")
 

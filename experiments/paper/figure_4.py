@@ -18,6 +18,8 @@ QUESTIONS = {
     "placement": ablations.by_placement,
 }
 
+ASKED = {"switch": "When to switch?", "rank": "Which rank?", "placement": "Which layers?"}
+
 
 def main(arguments: list[str]) -> None:
     options = {
@@ -43,7 +45,8 @@ def main(arguments: list[str]) -> None:
 
 @pictures.styled
 def _write(request, bases, panels, learned):
-    drawn, axes = pictures.figure(len(QUESTIONS), len(bases), 3.0)
+    wide = max(6.0 / len(bases), 3.6)
+    drawn, axes = pictures.figure(len(QUESTIONS), len(bases), wide, 2.5)
     rows, summaries = [], []
     for i, question in enumerate(QUESTIONS):
         for j, base in enumerate(bases):
@@ -51,13 +54,13 @@ def _write(request, bases, panels, learned):
             metric = comparison.metric_of(here)
             names = [ablations.name_of(one.cell) for one in here]
             comparison.draw(axes[i, j], here, metric, names, palette(len(here)))
-            axes[i, j].set_title(f"{base.env}, {base.algo.upper()}: {question}")
+            axes[i, j].set_title(f"{ASKED[question]} {base.env}, {base.algo.upper()}")
             axes[i, j].set_xlabel("environment steps")
             axes[i, j].set_ylabel("win rate" if metric == "win_rate" else "episode return")
-            axes[i, j].legend(fontsize=7)
             mark = {"question": question}
             rows += [mark | row for row in comparison.runs_table(here)]
             summaries += [mark | row for row in comparison.summary_table(here, metric)]
+    pictures.caption(drawn, comparison.caption_of(list(learned.values()), 5))
     return [
         pictures.write_rows(request, rows),
         pictures.write_rows(request, summaries, "figure_4_summary"),

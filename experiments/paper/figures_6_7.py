@@ -1,10 +1,11 @@
 """Figures 6 and 7: how far apart agents' policies are, pair by pair.
 
     python -m experiments.figures_6_7 [cells=smac_MMM2/mappo/ps+ps_lora] [run=FOLDER,...]
-        [seeds=5] [total_steps=12e6] [length=120] [envs=8]
+        [seeds=5] [total_steps=12e6] [length=STEPS] [envs=8]
 
 The mean 1-Wasserstein distance of two agents' action distributions, over one set of observations:
-what the teams of all ways of sharing in a panel see in `length` steps of `envs` environments.
+what the teams of all ways of sharing in a panel see in `length` steps (120, or an episode's) of
+`envs` environments. Of one run alone its diversity is the report's, to the last digit.
 Actions are 1 apart on maps (total variation, illegal ones at zero), |x - y| before tanh on robots.
 The paper does not say over which observations it averages, nor with which ground metric.
 
@@ -25,17 +26,20 @@ from lorasa_jax.values import whole_number
 
 MAPS = ("smac_MMM2", "smac_3s5z_vs_3s6z")
 CELLS = cells.grid(MAPS, schemes=("ps_lora",))
-DISTANCES = ("wasserstein", "total_variation", "jensen_shannon")
+DISTANCES = (diversity.DISTANCE, "total_variation", "jensen_shannon")
 
 
 def main(arguments: list[str]) -> None:
-    request = cells.request("figures_6_7", arguments, CELLS, run="", length="120", envs="8")
-    length, envs = (whole_number(request.options[key], key) for key in ("length", "envs"))
+    request = cells.request("figures_6_7", arguments, CELLS, run="", length="", envs="")
     subjects = finished.subjects(request, adapted=False)
     if subjects is None:
         return
     measured = []
     for panel in finished.by_panel(subjects).values():
+        length, envs = (
+            whole_number(request.options[key] or usual, key)
+            for key, usual in zip(("length", "envs"), diversity.visits(panel[0].team), strict=True)
+        )
         for seed in panel[0].seeds:
             sets = [finished.visited(subject, seed, length, envs) for subject in panel]
             seen = observations.pooled(*sets)
@@ -56,7 +60,7 @@ def matrices(subject, seed, seen) -> dict[str, np.ndarray]:
             return diversity.distance_matrix(known[name], team, (tree, axes), seen, own_ids=own_ids)
 
         distances = {name: matrix(name, ids) for name in DISTANCES}
-        return distances | {"weights_only": matrix("wasserstein", False)}
+        return distances | {"weights_only": matrix(diversity.DISTANCE, False)}
 
     return {name: np.asarray(x, float) for name, x in measure(weights, seen).items()}
 
@@ -69,7 +73,7 @@ def types_of(agents: tuple[str, ...]) -> list[str] | None:
 
 def pair_rows(subject, seed, distances) -> list[dict]:
     agents = subject.team.env.agents
-    order = ("wasserstein", "weights_only", "total_variation", "jensen_shannon")
+    order = (diversity.DISTANCE, "weights_only", "total_variation", "jensen_shannon")
     return [
         {
             **subject.columns(), "seed": seed, "agent": one, "other": other,
@@ -83,7 +87,7 @@ def pair_rows(subject, seed, distances) -> list[dict]:
 
 def diversity_row(subject, seed, distances) -> dict:
     types = types_of(subject.team.env.agents)
-    matrix = distances["wasserstein"]
+    matrix = distances[diversity.DISTANCE]
     same, different = (None, None) if types is None else diversity.snd_by_group(matrix, types)
     return {
         **subject.columns(),
@@ -101,7 +105,7 @@ def _write(request, measured):
     summary = [diversity_row(*each) for each in measured]
     means: dict = {}
     for subject, _, distances in measured:
-        means.setdefault(subject, []).append(distances["wasserstein"])
+        means.setdefault(subject, []).append(distances[diversity.DISTANCE])
     drawn, axes = pictures.figure(1, len(means), 3.0, 2.8)
     for axis, (subject, matrices_) in zip(axes[0], means.items(), strict=True):
         heat_map(axis, np.mean(matrices_, 0), subject)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -51,6 +52,21 @@ def figure(rows: int, columns: int, width: float = 2.6, height: float = 2.1, **o
     """(figure, axes [rows, columns]); sizes in inches of one panel. Called by what is `styled`."""
     size = width * columns, height * rows
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+
+
+def caption(drawn, text: str) -> None:
+    """Writes below a figure what it shows and of how many; as wide as the figure."""
+    wide = int(drawn.get_figwidth() * 72 / 4.0)  # letters of 7 points
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, wide)]
+    drawn.supxlabel("\n".join(lines), fontsize=7, x=0.01, ha="left", color="0.35")
+
+
+def steps(count: float) -> str:
+    """A number of environment steps, in short: 2M, 1.5M, 300k."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:g}"
 
 
 def save(request: Request, drawn, name: str | None = None) -> list[Path]:

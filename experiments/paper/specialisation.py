@@ -31,6 +31,12 @@ from lorasa_jax.values import whole_number
 
 CELLS = cells.grid(["ant_4x2", "smac_MMM2"], algos=("mappo",), schemes=("ps_lora",))
 TEAMS = ("own", "exchanged", "uniform", "common", "backbone")
+WORDS = dict(zip(TEAMS, ("own", "exchanged", "one for all", "mean", "none"), strict=True))
+EXPLAINED = (
+    "Which adapter every agent acts with. own: its own, as trained; exchanged: another agent's; "
+    "one for all: that of one agent, each in turn; mean: the mean of all adapters; none: the "
+    "shared policy without any. A dot is one such team of a seed, its mean over the same episodes."
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -100,20 +106,30 @@ def _write(request, subjects, rows):
     path = request.out / "specialisation.md"
     paths = [pictures.write_rows(request, rows), path]
     write_atomically(path, markdown(request, subjects, rows))
-    drawn, axes = pictures.figure(1, len(subjects), 3.8, 2.4)
+    return [*paths, *pictures.save(request, picture(subjects, rows))]
+
+
+def picture(subjects, rows: list[dict]):
+    """Every team's return, a panel for each run."""
+    wide = max(6.0 / len(subjects), 4.4)
+    drawn, axes = pictures.figure(1, len(subjects), wide, 3.0)
     for axis, subject in zip(axes[0], subjects, strict=True):
         for place, seed in enumerate(subject.seeds):
             shift = 0.6 * (place + 1) / (len(subject.seeds) + 1) - 0.3
             for x, name in enumerate(TEAMS):
-                values = _values(rows, subject, seed, name)
+                values = [float(value) for value in _values(rows, subject, seed, name)]
                 marks = {"color": f"C{place}", "ms": 4, "alpha": 0.6, "mew": 0}
                 label = f"seed {seed}" if x == 0 else None
                 axis.plot([x + shift] * len(values), values, "o", label=label, **marks)
-        axis.set_xticks(range(len(TEAMS)), TEAMS)
+        axis.set_xticks(range(len(TEAMS)), [WORDS[name] for name in TEAMS])
         axis.set_title(f"{subject.env}, {subject.algo.upper()}")
         axis.set_ylabel(_measure(rows, subject)[1])
-        axis.legend(fontsize=6)
-    return [*paths, *pictures.save(request, drawn)]
+    handles = {}
+    for axis in axes[0]:
+        handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    drawn.legend(handles.values(), handles, loc="outside right upper", fontsize=6)
+    pictures.caption(drawn, EXPLAINED)
+    return drawn
 
 
 def _rows_of_run(rows, subject):

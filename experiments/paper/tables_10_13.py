@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import ablations, cells, command, finished, pictures
 from lorasa_jax.analysis import weights
+from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.files import write_atomically
 
@@ -67,24 +68,53 @@ def _write(request, subjects):
     path = request.out / "tables_10_13.md"
     paths = [pictures.write_rows(request, rows), path]
     write_atomically(path, markdown(request, rows))
-    drawn, axes = pictures.figure(1, 1, 6.4, 3.0)
+    return [*paths, *pictures.save(request, picture(rows))]
+
+
+def picture(rows: list[dict]):
+    """The norms of what adapters add: a bar for the mean, a dot for every agent of every seed."""
+    drawn, axes = pictures.figure(1, 1, 6.4, 3.2)
+    axis, keys = axes[0, 0], ("env", "algo", "sharing", "keys")
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    for subject in subjects:
-        means = [_mean(rows, subject.columns(), layer, "delta") for layer in layers]
-        if any(means):
-            axes[0, 0].plot(layers, means, "o-", ms=3, lw=1, label=subject.name)
-    axes[0, 0].set_ylabel("norm of an agent's delta")
-    axes[0, 0].legend(fontsize=6)
-    return [*paths, *pictures.save(request, drawn)]
+    runs = dict.fromkeys(tuple(row[key] for key in keys) for row in rows)
+    adapted = [run for run in runs if not _plain(rows, run)]
+    width = 0.8 / max(len(adapted), 1)
+    for i, (run, colour) in enumerate(zip(adapted, palette(len(adapted)), strict=True)):
+        columns = dict(zip(keys, run, strict=True))
+        for j, layer in enumerate(layers):
+            values = [float(value) for value in _of(rows, columns, layer, "delta")]
+            x = j + (i - (len(adapted) - 1) / 2) * width
+            name = "_".join(part for part in run if part) if j == 0 else None
+            axis.bar(x, np.mean(values), 0.9 * width, color=colour, alpha=0.55, label=name)
+            spread = np.linspace(-0.3, 0.3, len(values)) * width if len(values) > 1 else [0.0]
+            axis.plot(x + np.array(spread), values, "o", color=colour, ms=2.5, mec="white", mew=0.3)
+    axis.set_xticks(range(len(layers)), layers)
+    axis.set_ylabel("norm of an agent's delta")
+    axis.set_ylim(bottom=0)
+    if adapted:
+        drawn.legend(loc="outside upper left", fontsize=6)
+    seeds = len({row["seed"] for row in rows})
+    agents = len({row["agent"] for row in rows})
+    pictures.caption(
+        drawn,
+        "Frobenius norm of what an agent's adapter adds to a layer. Bars: means; dots: every "
+        f"agent of every seed ({agents} agents, n = {seeds} seed{'s' * (seeds > 1)}).",
+    )
+    return drawn
 
 
 def _mean(rows, columns, layer, name):
-    chosen = [
+    chosen = _of(rows, columns, layer, name)
+    return float(np.mean(chosen)) if chosen else None
+
+
+def _of(rows, columns, layer, name):
+    """What rows of one run and layer hold under a name."""
+    return [
         row[name]
         for row in rows
         if row["layer"] == layer and all(row[key] == value for key, value in columns.items())
     ]
-    return float(np.mean(chosen)) if chosen else None
 
 
 def markdown(request, rows: list[dict]) -> str:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 QUARTER = 0.25
+# Of fewer no interval is told, and points are drawn instead of bands.
+LEAST_SEEDS, LEAST_EPISODES = 3, 10
 
 
 class Summary(NamedTuple):
@@ -81,3 +83,35 @@ def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarr
     """
     ours, theirs = np.asarray(ours, float)[:, :, None], np.asarray(theirs, float)[:, None]
     return ((ours > theirs) + 0.5 * (ours == theirs)).mean((0, 1, 2))
+
+
+def mean_interval(
+    values: np.ndarray, *, least: int = LEAST_SEEDS, resamples: int = 2000, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The percentile bootstrap interval (low, high) of the mean of values [run, ...] over runs.
+
+    None of fewer than `least` runs: an interval of two is no more than the two. Always the same
+    resamples, so that the same values have the same interval.
+    """
+    values = np.asarray(values, float)
+    if len(values) < least:
+        return None
+    rows = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    low, high = np.quantile(values[rows].mean(1), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def limits(reference: float | None, values: np.ndarray) -> tuple[float, float]:
+    """(bottom, top) of an axis of returns that begins at a reference level.
+
+    reference: what an untrained team earns, None where it is not known, which counts as zero. The
+    axis holds all values, and reaches half the reference beyond it, 0.5 at least, so that noise
+    about that level looks like noise.
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    level = 0.0 if reference is None or not np.isfinite(reference) else float(reference)
+    bottom = min(level, values.min(initial=level))
+    top = max(values.max(initial=level), level + 0.5 * max(abs(level), 1.0))
+    margin = 0.04 * (top - bottom)
+    return bottom - margin, top + margin

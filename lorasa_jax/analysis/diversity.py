@@ -12,6 +12,16 @@ from lorasa_jax.analysis.observations import Observations
 from lorasa_jax.learn.team import Team
 from lorasa_jax.sharing import entry_of
 
+# What "diversity" means wherever it is told: 1-Wasserstein distance, on what the team itself meets
+# in LENGTH steps (an episode's at most) of ENVS environments, see `visits`.
+DISTANCE = "wasserstein"
+LENGTH, ENVS = 120, 8
+
+
+def visits(team: Team) -> tuple[int, int]:
+    """(steps, environments) of the observations that a team's diversity is measured on."""
+    return min(LENGTH, team.env.max_steps), ENVS
+
 
 def distance_matrix(
     distance: Callable,

@@ -226,11 +226,14 @@ class Smax:
             info={"won": won, "illegal": illegal.astype(jnp.float32)},
         )
 
-    def film(self, states: SmaxState, path: Path) -> Path:
-        """Writes states [time, ...] as .mp4 or .gif."""
+    def film(
+        self, states: SmaxState, path: Path, *, rewards: np.ndarray | None = None, title: str = ""
+    ) -> Path:
+        """Writes states [time + 1, ...] and rewards [time] as .mp4 or .gif."""
         from lorasa_jax.envs.smac import pictures, scene
 
-        return pictures.film(scene.of_smax(self, states), Path(path))
+        shown = scene.of_smax(self, states)
+        return pictures.film(shown, Path(path), rewards=rewards, title=title)
 
     def replay(self, states: SmaxState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""

@@ -53,7 +53,8 @@ class Environment(Protocol):
     ceil(length / max_steps) truncated episodes of `length` steps, instead of one a step;
     `info["won"]` [] bool at an episode's end makes runs report win rates;
     `film(states, path)` and `replay(states, rewards, path, *, title)` make
-    `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own;
+    `evaluate render=true` and reports show an episode, states [time + 1, ...] being its own; a
+    film that takes `rewards` and `title` too can show them;
     `engine`, a word, is kept in summaries; `alike`, such as {"state": 113}, says that the
     first 113 features of the state are the same for all agents, which makes updates faster; all
     others, such as one-hot identities, must have one mean and one variance for all agents.

@@ -283,7 +283,8 @@ def read_tensors(folder: Path, stored: dict[str, str]) -> Weights:
         raise ValueError(f"{path} cannot be read ({reason}); export again.") from error
     if hashlib.sha256(data).hexdigest() != stored["sha256"]:
         raise ValueError(f"{path} has changed since it was exported; export again.")
-    return tensors
+    # Policies may be stored in half precision; they compute in single.
+    return {name: x.astype(np.float32, copy=False) for name, x in tensors.items()}
 
 
 def digest(weights: Weights) -> str:

@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
+from lorasa_jax.analysis.curves import limits
 from lorasa_jax.envs.mamujoco.replay.scene import palette
 
 NARROW, HALF, WIDE = 340, 450, 940
 TEXT = 14
-BLUE = "#0072b2"
+BLUE, ORANGE = "#0072b2", "#d55e00"
 # Colours that stand for the page's own until the SVG is written.
 _INK, _QUIET, _LINE = "#010203", "#040506", "#070809"
 _VARIABLES = {_INK: "var(--ink)", _QUIET: "var(--quiet)", _LINE: "var(--line)"}
@@ -32,10 +33,11 @@ _RULES: dict[Any, Any] = {
 
 
 def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NARROW) -> str:
-    """Learning curves of runs [run]: median and quartiles over seeds, phases marked.
+    """Learning curves of runs [run]: the mean over seeds, its interval, and where phases begin.
 
-    runs: for every run `steps`, `phases` (step and name) and, under the name of the score,
-    `median`, `lower` and `upper` (`story.learning`). A single seed is a line alone.
+    runs: for every run `steps`, `phases` (step and name) and, under the name of the score, what
+    `story.learning` says of it. Where there are too few seeds for an interval, each of them is a
+    line of points. A dashed line is the level of an untrained team, from which the axis begins.
     """
     height = round(90 + 0.25 * width if width > NARROW else 0.72 * width)
     with matplotlib.rc_context(_RULES):
@@ -44,10 +46,8 @@ def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NAR
         axes = figure.add_axes((left / width, bottom / height, 1 - (left + 14) / width,
                                 1 - (bottom + 24) / height))  # fmt: skip
         for run, colour in zip(runs, colours, strict=True):
-            values = {key: np.array(x, float) for key, x in run[score].items()}
-            axes.fill_between(run["steps"], values["lower"], values["upper"], color=colour,
-                              alpha=0.2, lw=0)  # fmt: skip
-            axes.plot(run["steps"], values["median"], color=colour, lw=2, solid_capstyle="round")
+            _one_curve(axes, run["steps"], run[score], colour)
+        _range(axes, [run[score] for run in runs], score)
         _switches(axes, runs, colours)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="y", color=_LINE, lw=1)
@@ -62,11 +62,43 @@ def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NAR
         return svg(figure, f"{score.replace('_', ' ')} over environment steps")
 
 
-def _ticks(score, limits):
+def _one_curve(axes, steps, values, colour):
+    if values["low"] is None:
+        for seed in values["seeds"]:
+            axes.plot(steps, np.array(seed, float), ".-", color=colour, lw=0.8, ms=4, alpha=0.6)
+        if len(values["seeds"]) == 1:
+            return
+    else:
+        low, high = (np.array(values[side], float) for side in ("low", "high"))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
+    axes.plot(steps, np.array(values["mean"], float), color=colour, lw=2, solid_capstyle="round")
+
+
+def _range(axes, shown, score):
+    """The axis, and where it begins: at what an untrained team earns, or at nothing."""
+    if score == "win_rate":
+        axes.set_ylim(-0.03, 1.03)
+        return
+    values = np.concatenate([np.ravel(np.array(one["seeds"], float)) for one in shown])
+    if score == "action_std":
+        axes.set_ylim(0.0, 1.05 * np.nanmax(values))
+        return
+    known = [one["reference"] for one in shown if one["reference"] is not None]
+    reference = float(np.mean(known)) if known else None
+    axes.set_ylim(*limits(reference, values))
+    if reference is not None:
+        axes.axhline(reference, color=_QUIET, ls=(0, (1, 2)), lw=1, gid="untrained")
+        axes.annotate(
+            "untrained", (1.0, reference), xycoords=("axes fraction", "data"), va="bottom",
+            ha="right", color=_QUIET,
+        )  # fmt: skip
+
+
+def _ticks(score, ends):
     """How numbers are written at the axis of a score."""
     if score == "win_rate":
-        return PercentFormatter(1.0, decimals=None if limits[1] - limits[0] > 0.05 else 1)
-    return EngFormatter(sep="") if max(map(abs, limits)) >= 1e4 else "{x:,.6g}"
+        return PercentFormatter(1.0)
+    return EngFormatter(sep="") if max(map(abs, ends)) >= 1e4 else "{x:,.6g}"
 
 
 def _switches(axes, runs, colours):
@@ -101,7 +133,9 @@ def cells(
     cell_height: float | None = None,
     width: int = NARROW,
 ) -> str:
-    """A map of values [row, column] from 0 up; rows are agents, with a swatch of their colour.
+    """A map of values [row, column]; rows are agents, with a swatch of their colour.
+
+    Values above 0 are blue, and values below it, if there are any, orange.
 
     Numbers are written where they fit; of names that are too many, only some. Columns without
     names are counted. scale: what the values are; cell_height: square cells by default.
@@ -116,7 +150,7 @@ def cells(
     foot += 14 * bool(column_colours)
     bottom = row_height * len(values)
     height = bottom + foot + 34
-    largest = values.max(initial=0.0)
+    largest = np.abs(values).max(initial=0.0)
     with matplotlib.rc_context(_RULES):
         figure, axes = _sheet(width, height)
         right = left + cell * values.shape[1]
@@ -141,7 +175,7 @@ def cells(
             axes.text((left + right) / 2, top - 2, "unit", ha="center", va="top", color=_QUIET)
         if cell >= 38 and row_height >= 20:
             _write(axes, values, largest, left, cell, row_height)
-        _scale(axes, left, height - 12, largest, scale, width)
+        _scale(axes, left, height - 12, largest, scale, signed=bool((values < 0).any()))
         return svg(figure, label)
 
 
@@ -155,9 +189,10 @@ def _sheet(width, height):
 
 
 def _strengths(axes, shares, extent):
-    """Shares [row, column] of 1 as a picture in strengths of blue."""
+    """Shares [row, column] of 1 as a picture in strengths of blue, and of orange below 0."""
     picture = np.broadcast_to([*to_rgb(BLUE), 1.0], (*shares.shape, 4)).copy()
-    picture[..., 3] = np.clip(shares, 0, 1)
+    picture[shares < 0, :3] = to_rgb(ORANGE)
+    picture[..., 3] = np.clip(np.abs(shares), 0, 1)
     limits = axes.get_xlim(), axes.get_ylim()
     axes.imshow(picture, extent=extent, aspect="auto", interpolation="none")
     axes.set(xlim=limits[0], ylim=limits[1])
@@ -172,11 +207,14 @@ def _write(axes, values, largest, left, cell, row_height):
         axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", color=colour)
 
 
-def _scale(axes, left, y, largest, label, width):
-    """0, a strip in all strengths, the largest value, and what is measured."""
-    axes.text(left, y, "0", va="center", color=_QUIET)
-    _strengths(axes, np.linspace(0, 1, 64)[None], (left + 14, left + 74, y + 5, y - 5))
-    axes.text(left + 80, y, f"{largest:.3g}  {label}", va="center", color=_QUIET)
+def _scale(axes, left, y, largest, label, signed):
+    """The least value, a strip in all strengths, the largest value, and what is measured."""
+    least = f"-{largest:.3g}" if signed else "0"
+    axes.text(left, y, least, va="center", color=_QUIET)
+    start = left + _text_width(least) + 4
+    strip = np.linspace(-1 if signed else 0, 1, 64)[None]
+    _strengths(axes, strip, (start, start + 60, y + 5, y - 5))
+    axes.text(start + 66, y, f"{largest:.3g}  {label}", va="center", color=_QUIET)
 
 
 def _text_width(text):

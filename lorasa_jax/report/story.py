@@ -23,22 +23,24 @@ from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
-from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.training import digests, reporting, runs, stored
-from lorasa_jax.values import listed
+from lorasa_jax.values import flat, listed
 
-LENGTH, ENVS = 100, 8  # steps and environments of the observations that policies are compared on
 SCORES = ("eval_return", "win_rate", "action_std")
+# Keys that tell the seeds of one configuration apart, and where their runs lie.
+SEED_KEYS = ("seed", "num_seeds", "out", "init_from", "keep_at")
 
 
 class Behaviour(NamedTuple):
     """distances [agent, agent]; {layer: [agent, unit]} activations; norms {layer: [agent]}.
 
-    norms are those of the adapters' deltas, None without adapters.
+    shared: the activations of the backbone alone; norms: those of the adapters' deltas; None
+    without adapters.
     """
 
     distances: jax.Array
     activations: dict[str, jax.Array]
+    shared: dict[str, jax.Array] | None
     norms: dict[str, jax.Array] | None
 
 
@@ -46,14 +48,14 @@ class Behaviour(NamedTuple):
 class Story:
     """A finished run as its report tells it.
 
-    curves: see `learning`; phases: (step, name) of every
-    phase after the first. policy is the
-    seed that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of
-    the metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and
-    norms [agent, layer] of adapters, None without; ranks [agent, layer] where training decided
-    them, None elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]};
-    observations: how many joint observations policies were compared on. replay: a page of its
-    own, None where the environment has no pictures.
+    curves: see `learning`; phases: (step, name) of every phase after the first. policy is the seed
+    that is looked at, at `step`; agents and colours (#rrggbb) [agent]; distance: the name of the
+    metric of `distances` [agent, agent]; snd: their mean, None with one agent; layers and norms
+    [agent, layer] of adapters, None without; ranks [agent, layer] where training decided them, None
+    elsewhere, of the layers in `rank_layers`; activations {layer: [agent, unit]}, and beyond
+    {layer: [agent, unit]} how much they are above those of the shared policy, which is the backbone
+    or, without adapters, the mean of all agents; observations: how many joint observations policies
+    were compared on. replay: a page of its own, None where the environment has no pictures.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Story:
     ranks: list[list[int]] | None
     rank_layers: list[str]
     activations: dict[str, list[list[float]]]
+    beyond: dict[str, list[list[float]]]
     replay: str | None
 
     def numbers(self) -> dict[str, Any]:
@@ -117,10 +120,10 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
             "policies of agents' own; evaluate it, or train with sharing.by=agent."
         )
     team, agents = loaded.seeing_team, list(loaded.env().agents)
-    length = min(LENGTH, team.env.max_steps)
-    say(f"{name}: comparing {len(agents)} agents on {length * ENVS:,} joint observations")
-    measured = jax.jit(lambda key, banks: behaviour(key, team, banks, length))(
-        jax.random.key(0), loaded.banks
+    length, envs = diversity.visits(team)
+    say(f"{name}: comparing {len(agents)} agents on {length * envs:,} joint observations")
+    measured = jax.jit(lambda key, banks: behaviour(key, team, banks))(
+        jax.random.key(policy), loaded.banks
     )
     matrix = np.asarray(measured.distances)
     page = None
@@ -138,19 +141,20 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         step=loaded.step,
         agents=agents,
         colours=colours(page, len(agents)),
-        observations=length * ENVS,
-        distance=metric(team),
+        observations=length * envs,
+        distance=diversity.DISTANCE,
         distances=_numbers(matrix),
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
         norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
         **ranks_of(summary, config.seeds.index(policy)),
         activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
+        beyond={k: _numbers(x) for k, x in beyond(measured).items()},
         replay=page,
     )
 
 
-def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) -> Behaviour:
+def behaviour(key: jax.Array, team: Team, banks: dict[str, Any]) -> Behaviour:
     """How the policies in an actor's banks differ, on what they meet when they play together.
 
     Every network sees the same observations, under its own agent's id where there are ids. The
@@ -158,15 +162,21 @@ def behaviour(key: jax.Array, team: Team, banks: dict[str, Any], length: int) ->
     """
     scheme, own_ids = team.actor.scheme, policies.carries_ids(team.env)
     acting = scheme.weights(banks)
-    observations = collect(key, team, acting, length=length, num_envs=ENVS)
-    distance = distances_of(team.distribution)[metric(team)]
-    return Behaviour(
-        diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids),
-        activations.activation_maps(team, acting, observations, own_ids=own_ids),
-        weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
-        if sharing.sequence.adapting(scheme)
-        else None,
-    )
+    length, envs = diversity.visits(team)
+    observations = collect(key, team, acting, length=length, num_envs=envs)
+    distance = distances_of(team.distribution)[diversity.DISTANCE]
+
+    def active(actor_weights):
+        return activations.activation_maps(team, actor_weights, observations, own_ids=own_ids)
+
+    shared = norms = None
+    if sharing.sequence.adapting(scheme):
+        if "net" in scheme.banks:
+            backbone = weights.backbone(scheme, banks)
+            shared = active((backbone, jax.tree.map(lambda _: 0, backbone)))
+        norms = weights.frobenius(weights.matrices(weights.deltas(scheme, banks)))
+    matrix = diversity.distance_matrix(distance, team, acting, observations, own_ids=own_ids)
+    return Behaviour(matrix, active(acting), shared, norms)
 
 
 def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -177,9 +187,14 @@ def ranks_of(summary: dict[str, Any], seed: int) -> dict[str, Any]:
     return {"ranks": np.transpose(list(ranks.values())).tolist(), "rank_layers": list(ranks)}
 
 
-def metric(team: Team) -> str:
-    """The name of the distance between policies: Wasserstein for their kind of actions."""
-    return "wasserstein" if isinstance(team.distribution, Categorical) else "wasserstein_2"
+def beyond(measured: Behaviour) -> dict[str, np.ndarray]:
+    """{layer: [agent, unit]}: activations above the shared policy's, or above the agents' mean."""
+    maps = {layer: np.asarray(x, float) for layer, x in measured.activations.items()}
+    if measured.shared is None:
+        shared = {layer: x.mean(0, keepdims=True) for layer, x in maps.items()}
+    else:
+        shared = {layer: np.asarray(x, float) for layer, x in measured.shared.items()}
+    return {layer: maps[layer] - shared[layer] for layer in weights.ordered(maps)}
 
 
 def metrics(out: Path, config: Config) -> list[dict]:
@@ -206,22 +221,74 @@ def metrics(out: Path, config: Config) -> list[dict]:
 
 
 def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """{`steps`: [step], score: {`seeds`: [seed, step], `median`, `lower`, `upper`: [step]}}.
+    """{`steps`: [step], score: {`seeds`: [seed, step], `mean`, `median`, ...: [step]}}.
 
-    Scores are returns, and win rates where there are any, of greedy episodes, and the mean
-    standard deviation of continuous actions while training; median and quartiles are over seeds.
-    What is not finite is None.
+    A score's `lower` and `upper` are quartiles, `low` and `high` the 95 % interval of the mean, or
+    None of too few seeds (`curves.LEAST_SEEDS`); its `reference` is the mean at step 0, of the
+    untrained team, or None. Scores are returns, and win rates where there are any, of greedy
+    episodes, and the mean standard deviation of continuous actions while training. What is not
+    finite is None.
     """
     result: dict[str, Any] = {"steps": sorted({row["env_steps"] for row in rows})}
     for score in SCORES:
         if not all(score in row for row in rows):
             continue
         at = {(row["seed"], row["env_steps"]): row[score] for row in rows}
-        values = np.array([[at[seed, step] for step in result["steps"]] for seed in seeds], float)
-        summary = curves.summary(values)
-        parts = {"seeds": values, **{k: getattr(summary, k) for k in ("median", "lower", "upper")}}
-        result[score] = {key: _numbers(x) for key, x in parts.items()}
+        values = [[at[seed, step] for step in result["steps"]] for seed in seeds]
+        result[score] = _over_seeds(np.array(values, float), result["steps"])
     return result
+
+
+def _over_seeds(values, steps):
+    """What curves say of one score's values [seed, step]."""
+    summary = curves.summary(values)
+    low, high = curves.mean_interval(values) or (None, None)
+    parts = {
+        "seeds": values, "mean": values.mean(0), "low": low, "high": high,
+        **{name: getattr(summary, name) for name in ("median", "lower", "upper")},
+        "reference": values.mean(0)[0] if steps[0] == 0 else None,
+    }  # fmt: skip
+    return {name: None if x is None else _numbers(x) for name, x in parts.items()}
+
+
+def grouped(stories: list[Story]) -> list[Story]:
+    """The stories with those of one configuration and different seeds joined into one.
+
+    Such a story's summary and curves are of all the seeds; all else is its first run's.
+    """
+    groups: dict[str, list[Story]] = {}
+    for story in stories:
+        kind = {k: v for k, v in flat(story.config).items() if k not in SEED_KEYS}
+        members = groups.setdefault(json.dumps([kind, story.curves["steps"]], default=str), [])
+        members.append(story)
+    joined = []
+    for members in groups.values():
+        seeds = [seed for story in members for seed in story.summary["seeds"]]
+        separate = len(members) == 1 or len(set(seeds)) < len(seeds)
+        joined += members if separate else [_joined(members)]
+    return joined
+
+
+def _joined(members):
+    first = members[0]
+    summary = dict(first.summary)
+    for name in ("seeds", "eval_return_per_seed", "win_rate_per_seed"):
+        if name in summary:
+            summary[name] = [value for story in members for value in story.summary[name]]
+    for name in ("eval_return", "win_rate"):
+        if name in summary:
+            summary[name] = float(np.mean(np.array(summary[f"{name}_per_seed"], float)))
+    signs = [sign for story in members for sign in story.summary.get("warnings", ())]
+    summary["warnings"] = list(dict.fromkeys(signs))
+    curves_: dict[str, Any] = {"steps": first.curves["steps"]}
+    for score in SCORES:
+        if score in first.curves:
+            values = [seed for story in members for seed in story.curves[score]["seeds"]]
+            curves_[score] = _over_seeds(np.array(values, float), curves_["steps"])
+    best = np.array(curves_["eval_return"]["mean"], float)
+    summary["best_eval_return"] = float(best.max())
+    summary["best_eval_step"] = curves_["steps"][int(best.argmax())]
+    return dataclasses.replace(first, summary=summary, curves=curves_)
 
 
 def replay(policy: Policy) -> str:

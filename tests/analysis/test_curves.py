@@ -92,3 +92,23 @@ def test_probability_of_improvement_has_an_interval():
         curves.probability_of_improvement, ours, theirs, rng=rng, resamples=300
     )
     assert 0 < low < curves.probability_of_improvement(ours, theirs) < high < 1
+
+
+def test_too_few_runs_have_no_interval():
+    values = np.arange(9.0)
+    assert curves.mean_interval(values[:2]) is None
+    assert curves.mean_interval(values, least=10) is None
+    low, high = curves.mean_interval(values)
+    assert values.min() < low < values.mean() < high < values.max()
+    again = curves.mean_interval(np.stack([values, values], 1))
+    np.testing.assert_array_equal(again, [[low, low], [high, high]])
+
+
+@pytest.mark.parametrize(
+    "reference, values, least_span",
+    [(1000.0, [980.0, 1020.0], 500), (0.0, [0.0, 2000.0], 2000), (None, [-3.0, 1.0], 4)],
+)
+def test_axes_begin_at_the_reference_so_that_noise_looks_like_noise(reference, values, least_span):
+    bottom, top = curves.limits(reference, np.array([*values, np.nan]))
+    assert bottom <= min(values) and top >= max(values) and top - bottom >= least_span
+    assert bottom <= (reference or 0.0) <= top

@@ -149,9 +149,9 @@ class Won(ObservationWrapper):
 def test_the_table_has_mean_median_interval_and_win_rate(exports, monkeypatch, capsys):
     make = envs.make
     monkeypatch.setattr(envs, "make", lambda name, **options: Won(make(name, **options)))
-    evaluate.main([f"out={exports / 'safetensors'}", "episodes=5"])
+    evaluate.main([f"out={exports / 'safetensors'}", "episodes=10"])
     table = capsys.readouterr().out
-    for word in ("specialisation_2 at step 24: 5 greedy episodes", "mean", "median", "win rate"):
+    for word in ("specialisation_2 at step 24: 10 greedy episodes", "mean", "median", "win rate"):
         assert word in table
     found = json.loads((exports / "safetensors" / "evaluation.json").read_text())["policies"]
     low, high = found[0]["interval"]

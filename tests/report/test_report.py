@@ -82,20 +82,20 @@ def test_behaviour_is_what_the_analyses_find(name, trained, stories):
     told = stories[name]
     policy = lorasa_jax.load(trained[name], seed=told.policy)
     team = policy.team
-    length = min(story.LENGTH, team.env.max_steps)
-    distance = GAUSSIAN["wasserstein_2"] if name == "ant" else CATEGORICAL["wasserstein"]
+    length, envs = diversity.visits(team)
+    distance = (GAUSSIAN if name == "ant" else CATEGORICAL)["wasserstein"]
 
     @jax.jit
     def analysed(banks):
         acting = team.actor.scheme.weights(banks)
-        seen = collect(jax.random.key(0), team, acting, length=length, num_envs=story.ENVS)
+        seen = collect(jax.random.key(told.policy), team, acting, length=length, num_envs=envs)
         return (
             diversity.distance_matrix(distance, team, acting, seen, own_ids=True),
             activations.activation_maps(team, acting, seen, own_ids=True),
         )
 
     matrix, maps = analysed(policy.banks)
-    assert told.observations == length * story.ENVS and told.step == 60
+    assert told.observations == length * envs and told.step == 60
     np.testing.assert_allclose(told.distances, matrix, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(told.snd, diversity.snd(np.array(told.distances)), rtol=1e-6)
     assert told.snd > 0, "agents differ by their ids at least"
@@ -126,7 +126,7 @@ def test_what_takes_a_while_is_told(stories, said):
     for name in NAMES:
         stories[name]
     assert sorted(said) == [
-        "ant: comparing 4 agents on 800 joint observations", "ant: playing an episode",
+        "ant: comparing 4 agents on 960 joint observations", "ant: playing an episode",
         "battle: comparing 3 agents on 96 joint observations", "battle: playing an episode",
         "shared: comparing 2 agents on 80 joint observations",
     ]  # fmt: skip
@@ -251,8 +251,12 @@ def test_runs_are_compared(trained, stories, pages, tmp_path, capsys):
     assert [run["name"] for run in data_of(text)] == ["shared", "battle"]
     assert data_of(text)[0] == data_of(pages["shared"])[0]
     assert "2 runs compared" in text
-    row = re.search(r'<th scope="row">Win rate</th><td>(.*?)</td><td>(.*?)</td>', text)
-    assert row[1] == "–" and row[2].endswith("%")
+    head = re.findall(r'<th scope="col">(.*?)</th>', text)
+    rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text))
+    assert {"specialisation_2 ps", "smax_3m ps_lora"} <= set(rows)
+    place = head.index("Win rate")
+    wins = {name: re.findall("<td>(.*?)</td>", rows[name])[place] for name in list(rows)[:2]}
+    assert wins["specialisation_2 ps"] == "–" and wins["smax_3m ps_lora"].endswith("%")
     assert text.count("<iframe") == 1 and "specialisation_2 has no pictures" in text
 
 
@@ -283,6 +287,57 @@ def test_two_runs_of_an_environment_share_a_chart(stories):
 )
 def test_names_tell_runs_apart(folders, wanted):
     assert command.names(folders) == wanted
+
+
+def test_seeds_of_one_configuration_are_one_row_and_one_curve(stories):
+    """Three runs of a seed each are told as the run of three seeds is."""
+    whole = stories["shared"]
+    parts = []
+    for i, seed in enumerate(whole.summary["seeds"]):
+        summary = {
+            **whole.summary, "seeds": [seed],
+            "eval_return_per_seed": [whole.summary["eval_return_per_seed"][i]],
+        }  # fmt: skip
+        score = whole.curves["eval_return"]
+        one = {**whole.curves, "eval_return": {**score, "seeds": [score["seeds"][i]]}}
+        config = {**whole.config, "seed": seed, "num_seeds": 1, "out": f"runs/{seed}"}
+        told = {**vars(whole), "name": f"run {seed}", "summary": summary, "config": config}
+        parts.append(story.Story(**{**told, "curves": one}))
+    (joined,) = story.grouped(parts)
+    assert joined.summary["seeds"] == whole.summary["seeds"]
+    assert joined.curves.keys() == whole.curves.keys()
+    for name, values in whole.curves["eval_return"].items():
+        np.testing.assert_allclose(joined.curves["eval_return"][name], values, rtol=1e-6)
+    for name in ("eval_return", "best_eval_return", "best_eval_step"):
+        assert joined.summary[name] == pytest.approx(whole.summary[name])
+    assert len(story.grouped([whole, whole])) == 2, "a seed that comes twice is no other seed"
+    text = visible(page.page(parts))
+    assert "n = 3 seeds" in text and text.count("<article>") == 1
+
+
+@pytest.mark.parametrize("seeds, told", [(2, False), (3, True)])
+def test_intervals_are_told_of_three_seeds_or_more(seeds, told, stories):
+    whole = stories["shared"]
+    values = np.linspace(0.0, 1.0, 4 * seeds).reshape(seeds, 4)
+    rows = [
+        {"env_steps": step, "seed": seed, "eval_return": values[seed, i]}
+        for seed in range(seeds)
+        for i, step in enumerate((0, 20, 40, 60))
+    ]
+    curves = story.learning(rows, tuple(range(seeds)))
+    assert (curves["eval_return"]["low"] is not None) == told
+    assert curves["eval_return"]["reference"] == pytest.approx(values[:, 0].mean())
+    summary = {
+        **whole.summary, "seeds": list(range(seeds)),
+        "eval_return_per_seed": values[:, -1].tolist(), "eval_return": float(values[:, -1].mean()),
+    }  # fmt: skip
+    one = story.Story(**{**vars(whole), "summary": summary, "curves": curves})
+    found = page.measures(one)
+    assert (" to " in found["Final return"]) == told and f"n = {seeds} seeds" in found["of"]
+    drawn = page.learning([one], lambda text: text)
+    assert ("the band its 95 % bootstrap interval" in drawn) == told
+    assert ("points are single evaluations" in drawn) != told
+    assert 'id="untrained"' in drawn
 
 
 # --- panels --------------------------------------------------------------------------------
@@ -455,8 +510,11 @@ function done() { console.log("SELFTEST", JSON.stringify(result), "SELFTEST"); }
 phone.onload = () => {
   const view = phone.contentWindow, page = view.document, root = page.documentElement;
   Object.assign(result, { width: view.innerWidth, scroll: root.scrollWidth });
-  const shown = [...page.querySelectorAll(".chart")].filter(x => x.getClientRects().length);
-  result.charts = shown.length;
+  const charts = () => [...page.querySelectorAll(".chart")].filter(x => x.checkVisibility());
+  result.charts = charts().length;
+  for (const folded of page.querySelectorAll("details")) folded.open = true;
+  const shown = charts();
+  result.unfolded = shown.length;
   result.outside = shown.filter(x => {
     const { left, right } = x.getBoundingClientRect();
     return left < 0 || right > view.innerWidth;
@@ -471,7 +529,6 @@ phone.onload = () => {
   }
   result.smallest = Math.min(...sizes);
   result.runs = JSON.parse(page.getElementById("data").textContent).runs.length;
-  page.querySelector("details").open = true;
   result.opened = root.scrollWidth;
   const frame = page.querySelector("iframe");
   if (!frame) return done();
@@ -515,7 +572,8 @@ def test_a_page_fits_a_phone_and_plays(name, script, stories, pages, opened, tmp
     found = opened(path, tmp_path)  # which refuses whatever else is on the console
     assert found["width"] == 390 and found["scroll"] <= 390 and found["opened"] <= 390
     curves = 1 + (name == "battle")
-    assert found["charts"] == curves + 1 + (name != "shared") + len(LAYERS[name])
+    assert found["charts"] == curves + 1 + (name != "shared"), "activations are folded away"
+    assert found["unfolded"] == found["charts"] + len(LAYERS[name])
     assert found["outside"] == 0 and found["smallest"] >= 14 and found["runs"] == 1
     if name != "shared":
         assert found["playing"] and found["frames"] > 5

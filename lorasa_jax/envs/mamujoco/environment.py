@@ -193,12 +193,20 @@ class MultiAgentMujoco:
         timestep = self._timestep(physics, derived, reward, ~healthy, steps >= self.max_steps)
         return RobotState(physics, measure, steps), timestep
 
-    def film(self, states: RobotState, path: Path) -> Path:
-        """Writes states [time, ...] as .mp4 or .gif; ConfigError where nothing can be drawn."""
+    def film(
+        self, states: RobotState, path: Path, *, rewards: np.ndarray | None = None, title: str = ""
+    ) -> Path:
+        """Writes states [time + 1, ...] and rewards [time] as .mp4 or .gif.
+
+        Raises:
+          ConfigError: nothing can be drawn here.
+        """
         from lorasa_jax.envs.mamujoco import pictures
 
-        qpos = np.asarray(states.physics.qpos)
-        return pictures.film(path, self.model, self.partition, qpos, dt=self.dt)
+        qpos = np.asarray(states.physics.qpos, float)
+        return pictures.film(
+            path, self.model, self.partition, qpos, dt=self.dt, rewards=rewards, title=title
+        )
 
     def replay(self, states: RobotState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""

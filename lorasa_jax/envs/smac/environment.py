@@ -91,11 +91,14 @@ class Smac:
             },
         )
 
-    def film(self, states: SmacState, path: Path) -> Path:
-        """Writes states [time, ...] as .mp4 or .gif."""
+    def film(
+        self, states: SmacState, path: Path, *, rewards: np.ndarray | None = None, title: str = ""
+    ) -> Path:
+        """Writes states [time + 1, ...] and rewards [time] as .mp4 or .gif."""
         from lorasa_jax.envs.smac import pictures
 
-        return pictures.film(scene.of_smac(self, states), Path(path))
+        shown = scene.of_smac(self, states)
+        return pictures.film(shown, Path(path), rewards=rewards, title=title)
 
     def replay(self, states: SmacState, rewards: np.ndarray, path: Path, *, title: str) -> Path:
         """Writes states [time + 1, ...] and rewards [time] as an interactive HTML page."""

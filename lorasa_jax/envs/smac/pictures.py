@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from lorasa_jax.envs.smac.scene import Scene
-from lorasa_jax.envs.video import write_video
+from lorasa_jax.envs.video import SIZE, Captions, Colour, write_video
 
-PIXELS, TITLE = 22, 38  # per map unit; the height of the title
+GROUND = "#e8edf3"  # the replays' background
 RATE = 6.0  # steps shown per second: three times as fast as the game
 MARGIN = 1.5
 HUES = (0.58, 0.03)  # of allies and of enemies
@@ -32,25 +32,49 @@ def colours(scene: Scene) -> list[str]:
     return shades
 
 
-def film(scene: Scene, path: Path) -> Path:
-    """Writes the battle as .mp4 or .gif, one picture per step."""
-    return write_video(path, frames(scene), rate=RATE)
+def film(scene: Scene, path: Path, *, rewards=None, title: str = "") -> Path:
+    """Writes the battle as .mp4 or .gif, one picture per step.
+
+    rewards [time]: what each step paid; without them no return is shown.
+    """
+    shades = [_rgb(shade) for shade in colours(scene)]
+    marks = [_rgb(mark) for mark in (SHOT, HEAL, SHIELD)]
+    captions = Captions(title or scene.name, _legend(scene, shades), _lines(scene, rewards))
+    drawn = (captions.on(picture, time) for time, picture in enumerate(frames(scene)))
+    return write_video(path, drawn, rate=RATE, colours=[*marks, *shades])
+
+
+def _rgb(code: str) -> Colour:
+    red, green, blue = (int(code[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _legend(scene, shades):
+    """Every agent in its colour, and the enemies in their first one's."""
+    allies = list(zip(scene.agents, shades, strict=False))
+    return [*allies, ("enemies", shades[scene.num_allies])]
+
+
+def _lines(scene, rewards):
+    returns = None if rewards is None else np.concatenate([[0.0], np.cumsum(rewards)])
+    lines = []
+    for time, alive in enumerate(scene.alive):
+        ours, theirs = (int(x.sum()) for x in np.split(alive, [scene.num_allies]))
+        text = f"step {int(scene.step[time])}   {ours} against {theirs}"
+        lines.append(text if returns is None else f"{text}   return {returns[time]:,.1f}")
+    return lines
 
 
 def frames(scene: Scene) -> Iterator[np.ndarray]:
-    """Pictures [height, width, 3] (uint8), one per state; both sizes are even, as videos need."""
+    """Pictures [height, width, 3] (uint8), one per state, of the SIZE of all films."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = (
-        PIXELS * round(high - low + 2 * MARGIN)
-        for low, high in zip(scene.low, scene.high, strict=True)
-    )
-    size = width / 100, (height + TITLE) / 100
-    # matplotlib's types forget "none".
-    figure = Figure(figsize=size, dpi=100, layout="none")  # pyright: ignore[reportArgumentType]
+    size = SIZE[0] / 100, SIZE[1] / 100
+    figure = Figure(size, 100, facecolor=GROUND)
+    figure.set_layout_engine("none")  # whatever matplotlib's settings are
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.0, 0.0, 1.0, height / (height + TITLE)))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     shades = colours(scene)
     for time in range(len(scene.step)):
         axes.clear()
@@ -65,14 +89,9 @@ def _draw(axes, scene, shades, time):
     axes.set(
         xlim=(scene.low[0] - MARGIN, scene.high[0] + MARGIN),
         ylim=(scene.low[1] - MARGIN, scene.high[1] + MARGIN),
-        xticks=[], yticks=[], aspect="equal", facecolor="#eef1f4",
+        xticks=[], yticks=[], aspect="equal", facecolor=GROUND,
     )  # fmt: skip
     alive, places, acts = scene.alive[time], scene.places[time], scene.acts[time]
-    axes.set_title(
-        f"{scene.name}   step {int(scene.step[time])}   "
-        f"{int(alive[: scene.num_allies].sum())} against {int(alive[scene.num_allies :].sum())}",
-        fontsize=10,
-    )
     for i in np.flatnonzero(acts >= 0):
         (x, y), (to_x, to_y) = places[i], places[acts[i]]
         colour = HEAL if scene.units[i].healer else SHOT

@@ -81,6 +81,12 @@ def view(model: mujoco.MjModel) -> tuple[float, float]:
     return (90.0, -10.0) if upright else (90.0, -65.0)
 
 
+def tile(radius: float) -> float:
+    """The side (m) of a floor's tile: 1, 2 or 5 of a power of ten, about half a robot's reach."""
+    power = 10.0 ** np.floor(np.log10(0.5 * radius))
+    return float(power * next(k for k in (5, 2, 1) if k * power <= 0.5 * radius))
+
+
 def record(
     model: mujoco.MjModel,
     qpos: np.ndarray,
