@@ -24,13 +24,14 @@ from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, sharing, terminal
 from lorasa_jax.config import plugins
-from lorasa_jax.config.overrides import register, sentence, spelled
+from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
@@ -48,18 +49,31 @@ OURS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra.launcher.timeout_min=10080", "hydra.sweeper.max_batch_size=2"],
     "submitit_slurm": ["hydra.launcher.max_num_timeout=1000"],
+    # With a seed the same command suggests the same trials, and skips those that have finished.
+    "optuna": ["hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=0"],
 }
 
+OPTUNA = "optuna"
 SAVED = "stopped and saved"
 _stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
 
 
 class Outcome(NamedTuple):
-    """How a job ended: its folder, an exit code as of `run.main`, and a message."""
+    """How a job ended: its folder, an exit code as of `run.main`, and a message.
+
+    score: the final return, where there is one; what a search maximises.
+    """
 
     out: str
     code: int
     message: str
+    score: float | None = None
+
+    def __float__(self) -> float:
+        """What a search takes for the job's value."""
+        if self.score is None:
+            raise ValueError(f"{self.out}: {self.message}")
+        return self.score
 
 
 def batch(overrides: list[str]) -> int:
@@ -72,10 +86,9 @@ def batch(overrides: list[str]) -> int:
       TrainingError: a job's process was killed.
     """
     launcher, sweeper = (_choice(overrides, f"hydra/{what}") for what in ("launcher", "sweeper"))
-    if sweeper != "basic":
-        raise ConfigError(f"hydra/sweeper={sweeper} is not for batches of runs; remove it.")
     plugins.load(plugins.named(overrides))
-    overrides = [*OURS.get(launcher, ()), *map(_spelled, overrides)]
+    ours = (*OURS.get(launcher, ()), *OURS.get(sweeper, ()))
+    overrides = [*ours, *map(_spelled, overrides)]
     register()
     outside = [
         [row.registered for row in registry.outside()]
@@ -85,6 +98,12 @@ def batch(overrides: list[str]) -> int:
     try:
         with _hydra() as hydra:
             _check_launcher(launcher, hydra.config_loader.get_group_options("hydra/launcher"))
+            _check_sweeper(
+                sweeper, launcher, hydra.config_loader.get_group_options("hydra/sweeper")
+            )
+        if sweeper == OPTUNA:
+            return _search(launcher, task, overrides)
+        with _hydra() as hydra:
             members, notes = jobs.split(overrides, hydra.config_loader)
         configs = _checked(members)
         print(*notes, f"{launcher}: {len(members)} runs", sep="\n", flush=True)
@@ -114,6 +133,40 @@ def batch(overrides: list[str]) -> int:
             f"continues ({str(error).splitlines()[0]})."
         ) from error
     return _print_outcomes([result.return_value for results in returns for result in results])
+
+
+def _search(launcher, task, overrides):
+    """Runs a search's trials and prints the best of them; returns the exit code."""
+    print(f"{launcher}: a search, which maximises the final return", flush=True)
+    _stopped.clear()
+    with _hydra() as hydra, _stopping(launcher):
+        folder = Path(hydra.compose_config(PRIMARY, overrides, run_mode=RunMode.MULTIRUN)
+                      .hydra.sweep.dir)  # fmt: skip
+        hydra.multirun(PRIMARY, task, overrides)
+    if _stopped.is_set():
+        print("the search was stopped; the same command continues.")
+        return 0
+    found = OmegaConf.load(folder / "optimization_results.yaml")
+    best = " ".join(f"{name}={value}" for name, value in found.best_params.items())
+    print(f"best return {found.best_value:,.1f}: {best}")
+    return 0
+
+
+def _check_sweeper(name, launcher, available):
+    if name == "basic":
+        return
+    if name != OPTUNA:
+        raise ConfigError(f"hydra/sweeper={name} is not known; choose one of basic, {OPTUNA}.")
+    if name not in available:
+        raise ConfigError(
+            "hydra/sweeper=optuna needs hydra-optuna-sweeper; install it with "
+            'pip install -e ".[search]".'
+        )
+    if launcher not in ("basic", "joblib"):
+        raise ConfigError(
+            f"hydra/sweeper=optuna does not go with hydra/launcher={launcher}; "
+            "choose one of basic, joblib."
+        )
 
 
 def _choice(overrides, group):
@@ -273,7 +326,8 @@ def _outcome(config, **shared):
         return Outcome(config.out, 0, SAVED)
     from lorasa_jax.training.reporting import amount
 
-    return Outcome(config.out, 0, f"final return {amount(summary['eval_return'], 1)}")
+    final = summary["eval_return"]
+    return Outcome(config.out, 0, f"final return {amount(final, 1)}", final)
 
 
 def _print_outcomes(outcomes):

@@ -189,11 +189,16 @@ def test_hangup_stops_as_termination_does_but_not_under_nohup():
 
 
 def test_an_interrupt_while_compiling_is_not_kept_for_later():
-    with loop.Stop() as stop:
-        stop.compiling = True
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
+    # Under nohup or in the background of a script it would be ignored, as it should be there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with loop.Stop() as stop:
+            stop.compiling = True
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 COMMAND = [sys.executable, "-m", "lorasa_jax.run", "env=specialisation_2", "network.hidden=8"]
