@@ -571,7 +571,7 @@ def test_a_page_fits_a_phone_and_plays(name, script, stories, pages, opened, tmp
     path.write_text(PHONE % (html.escape(pages[name]), script))
     found = opened(path, tmp_path)  # which refuses whatever else is on the console
     assert found["width"] == 390 and found["scroll"] <= 390 and found["opened"] <= 390
-    curves = 1 + (name == "battle")
+    curves = 1 + (name != "shared")  # the spread of actions, or the win rate
     assert found["charts"] == curves + 1 + (name != "shared"), "activations are folded away"
     assert found["unfolded"] == found["charts"] + len(LAYERS[name])
     assert found["outside"] == 0 and found["smallest"] >= 14 and found["runs"] == 1
