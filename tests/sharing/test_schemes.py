@@ -238,9 +238,13 @@ def test_one_agents_weights_are_its_slice_of_all_weights(schemes, name):
             lambda x, axis, a=agent: x if axis is None else x[a],
             tree, axes, is_leaf=lambda x: x is None,
         )  # fmt: skip
+        # A weight may be a sum that nearly cancels: as exact as the matrix's largest.
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), alone, wanted
-        )
+            lambda a, b: np.testing.assert_allclose(
+                a, b, rtol=1e-6, atol=1e-6 * max(1.0, float(jnp.abs(b).max()))
+            ),
+            alone, wanted,
+        )  # fmt: skip
 
 
 def test_agents_are_independent_where_no_trained_entry_is_shared(schemes):
