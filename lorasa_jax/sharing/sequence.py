@@ -138,7 +138,7 @@ def _following(entry: Entry, before: Scheme, base: Scheme, adapted: Scheme) -> S
     if entry.kind == 1:
         trains = {name: bank.trained for name, bank in adapted.banks.items()}
     banks = {name: bank._replace(trained=trains[name]) for name, bank in before.banks.items()}
-    rests = not trains["adapters"]  # then as they are served, and nothing changes their ranks
+    rests = trains["net"]  # then what was added is as it is served, and nothing changes its ranks
     return before._replace(
         banks=banks,
         adopt=lambda key, old: dict(before.served(old)) if rests else dict(old),

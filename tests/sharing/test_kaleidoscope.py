@@ -204,7 +204,7 @@ def test_what_is_masked_is_a_key():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["sharing.diversity=-1"], "sharing.diversity=-1.0 must be at least 0"),
+        (["sharing.diversity=-1"], "sharing.diversity=-1 must be at least 0"),
         (["sharing.reset_every=0"], "sharing.reset_every=0 must be at least 1"),
         (["sharing.reset_ratio=1.5"], "sharing.reset_ratio=1.5 must be at least 0 and at most 1"),
         (["sharing.layers=[conv_1]"], "sharing.layers holds conv_1, which is no layer"),

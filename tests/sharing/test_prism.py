@@ -122,7 +122,7 @@ def test_weights_are_keys():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["sharing.orthogonality=-1"], "sharing.orthogonality=-1.0 must be at least 0"),
+        (["sharing.orthogonality=-1"], "sharing.orthogonality=-1 must be at least 0"),
         (["sharing.diversity=-0.1"], "sharing.diversity=-0.1 must be at least 0"),
         (["sharing.diversity=much"], "sharing.diversity=much"),
     ],

@@ -68,7 +68,8 @@ def test_a_run_of_it_has_the_phases_and_keys_of_ps_lora():
     teams = trained_by_name("shared_lora", "sharing.rank=2", "sharing.targets=[linear_1]")
     assert [set(team.actor.scheme.banks) for team in teams] == [{"net"}, {"net", "adapters"}]
     ours, theirs = REGISTRY.row("shared_lora"), REGISTRY.row("ps_lora")
-    assert (ours.keys, ours.phases, ours.cell) == (theirs.keys, theirs.phases, theirs.cell)
+    assert (ours.phases, ours.cell) == (theirs.phases, theirs.cell)
+    assert issubclass(theirs.keys, ours.keys)  # who has which adapter (`by`) means nothing here
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_a_run_takes_the_keys():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["sharing.pruned=1"], "sharing.pruned=1.0 must be at least 0 and below 1"),
+        (["sharing.pruned=1"], "sharing.pruned=1 must be at least 0 and below 1"),
         (["sharing.pruned=-0.1"], "at least 0"),
         (["sharing.pruned=half"], "number"),
         (["sharing.mask_seed=-1"], "sharing.mask_seed=-1 must be at least 0"),
