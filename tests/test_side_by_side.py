@@ -165,7 +165,9 @@ def test_make_train_is_the_run_of_the_command_line(trained):
     config = load("sharing=ps_lora")
     train = jax.jit(jax.vmap(lorasa_jax.make_train(config)))
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    state, updates, results, reports = train(keys, {"algo.clip": jnp.array([0.1, 0.2])})
+    state, updates, results, reports = train(
+        keys, dict.fromkeys(("algo.clip", "pretrain.clip"), jnp.array([0.1, 0.2]))
+    )
     assert updates[0].tolist() == [0, 5, 7, 10, 15, 20]
     for lane, name in enumerate(((0, 0.1), (1, 0.2))):
         rows = metrics(trained)[name]

@@ -36,7 +36,8 @@ def make_train(config: Config) -> Callable[..., TrainedState]:
 
     key []: of `jax.random.key`; `jax.random.key(s)` gives the run with seed=s of the command line.
     numbers {key: []}: values of `numbers_of(config)` that replace the configuration's own, such as
-    {"algo.clip": 0.1}. They may be traced: `jax.vmap(train)` over either is a sweep. The function
+    {"algo.clip": 0.1}; a first phase with numbers of its own takes them from `pretrain`, such as
+    "pretrain.clip". They may be traced: `jax.vmap(train)` over either is a sweep. The function
     is built from what a run on the command line is built from (begin, train, switch, evaluate),
     without its files, bars and signals.
 
