@@ -63,8 +63,7 @@ def test_numbers_are_those_that_are_declared_so_and_neither_null_nor_zero():
     found = numbers_of(load("sharing=ps_lora", "algo.entropy_coef=0", "algo.target_kl=0.02"))
     assert {"algo.clip", "algo.target_kl", "pretrain.clip", "sharing.alpha"} <= set(found)
     assert "algo.entropy_coef" not in found and "algo.epochs" not in found
-    decaying = numbers_of(load("sharing=ps", "algo.lr_decay=linear"))
-    assert decaying["updates"] == 20
+    assert found["updates"] == 20
 
 
 def test_numbers_of_a_configuration_are_replaced_and_unknown_ones_refused():

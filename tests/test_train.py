@@ -117,4 +117,4 @@ def test_the_switch_rule_is_kept_by_the_checkpoint_not_read_from_the_log(tmp_pat
     assert run.execute(config, lambda: next(evaluations) == 1) is None
     (tmp_path / "run" / "metrics.jsonl").unlink()
     run.execute(config)
-    assert "step 80: backbone frozen" in capsys.readouterr().out
+    assert "step 80: finetune begins" in capsys.readouterr().out

@@ -331,12 +331,12 @@ def _outcome(config, **shared):
 
 
 def _print_outcomes(outcomes):
-    for out, code, message in outcomes:
+    for out, code, message, _ in outcomes:
         if code:
             print(f"lorasa_jax: {out}: {message}", file=sys.stderr)
         else:
             print(f"{out}  {message}")
-    if _stopped.is_set() or any(message.startswith("stopped") for _, _, message in outcomes):
+    if _stopped.is_set() or any(outcome.message.startswith("stopped") for outcome in outcomes):
         print("the batch was stopped; the same command continues.")
     return max((outcome.code for outcome in outcomes), default=0)
 

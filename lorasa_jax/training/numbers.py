@@ -33,8 +33,8 @@ def numbers_of(config: Config) -> dict[str, float]:
     """{key: value} of every number of a run that compiled code takes as an argument.
 
     They are the keys declared with `traced`. A number that is null or zero is none of them: it
-    says that a part of the program is absent. `updates`: those of the whole run, where learning
-    rates decay over them.
+    says that a part of the program is absent. `updates`: those of the whole run, over which learning
+    rates may decay.
     """
     found = {
         f"{section}.{name}": float(value)
@@ -42,7 +42,7 @@ def numbers_of(config: Config) -> dict[str, float]:
         for name, field in keys.keys(kind).items()
         if field.metadata["key"].traced and (value := values.get(name))
     }
-    return found if config.algo.lr_decay == "none" else {**found, UPDATES: config.num_updates}
+    return {**found, UPDATES: config.num_updates}
 
 
 def with_numbers(config: Config, numbers: Mapping[str, Any]) -> Config:

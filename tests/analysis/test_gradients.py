@@ -31,7 +31,8 @@ def with_agent_1_like_agent_0(batch):
         axis = 1 if name.endswith("carry") else 2
         return jnp.repeat(jnp.take(x, jnp.array([0]), axis=axis), 2, axis=axis)
 
-    names = [name for name in batch._fields if name not in ("first", "others")]
+    filled = [name for name in batch._fields if getattr(batch, name) is not None]
+    names = [name for name in filled if name not in ("first", "others")]
     return batch._replace(**{name: twice(name) for name in names})
 
 
