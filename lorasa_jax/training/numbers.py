@@ -33,8 +33,8 @@ def numbers_of(config: Config) -> dict[str, float]:
     """{key: value} of every number of a run that compiled code takes as an argument.
 
     They are the keys declared with `traced`. A number that is null or zero is none of them: it
-    says that a part of the program is absent. `updates`: those of the whole run, over which learning
-    rates may decay.
+    says that a part of the program is absent. `updates`: those of the whole run, over which
+    learning rates may decay.
     """
     found = {
         f"{section}.{name}": float(value)
