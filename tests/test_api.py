@@ -29,6 +29,7 @@ def test_a_run_has_metrics_summary_and_policies(run):
     np.testing.assert_array_equal(run.params(4)["net"]["linear_1"]["kernel"], loaded)
 
 
+@pytest.mark.full
 def test_nothing_is_kept_where_none_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = lorasa_jax.train(out=None, total_steps=20, **SMALL)
@@ -41,6 +42,7 @@ def test_nothing_is_kept_where_none_is_said(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_callback_sees_every_evaluation_and_may_stop(tmp_path):
     seen = []
 

@@ -46,12 +46,14 @@ def load(*overrides):
     return configuration.load([*TINY, *overrides])
 
 
+@pytest.mark.full
 def test_planted_groups_are_found_and_found_again():
     config = load("sharing=seps", "algo.num_envs=25", "algo.rollout_length=160", "total_steps=8000")
     assert clusters.find(config) == (0, 1, 0, 1)
     assert clusters.find(config) == (0, 1, 0, 1)
 
 
+@pytest.mark.full
 def test_the_rewards_target_is_an_option():
     """Everyone's reward is the same and tells nobody apart; groups are found all the same."""
     config = load("sharing=seps", "sharing.grouping=reward", "algo.num_envs=25",

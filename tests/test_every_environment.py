@@ -22,6 +22,7 @@ def names():
         yield pytest.param(name, marks=() if name in quick else pytest.mark.long)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", names())
 def test_one_update(name, tmp_path):
     """The run is stopped after its first update; that adapters would follow is checked before."""

@@ -83,6 +83,7 @@ def test_phases_are_called_what_the_row_calls_them(tmp_path, capsys, monkeypatch
     assert [text.get_text().strip() for text in drawn[0].axes[0].texts] == ["adapt", "part"]
 
 
+@pytest.mark.full
 def test_a_measure_is_a_function_of_a_folder(tmp_path):
     from a_measure import spread
 

@@ -43,6 +43,7 @@ def test_the_same_fine_tuning_ends_in_the_same_bits(pretrained, tmp_path):
     equal(banks(tmp_path / "again"), banks(pretrained))
 
 
+@pytest.mark.full
 def test_another_rank_starts_from_the_same_backbone(pretrained, tmp_path):
     go(tmp_path / "rank", f"init_from={pretrained}@80", "sharing.rank=2")
     equal(banks(tmp_path / "rank")["net"], banks(pretrained, 80)["net"])
@@ -78,6 +79,7 @@ def test_a_run_that_does_not_match_is_refused(pretrained, tmp_path, overrides, t
     assert not out.exists()
 
 
+@pytest.mark.full
 def test_other_checkpoints_are_refused(pretrained, tmp_path):
     for start, told in (
         (f"{pretrained}@160", "below total_steps"),

@@ -45,6 +45,7 @@ def old(request, tmp_path):
     return request.param, tmp_path / request.param
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 def test_it_is_read_played_and_exported(old, tmp_path):
     name, out = old

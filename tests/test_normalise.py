@@ -78,6 +78,7 @@ def run(tmp_path_factory, quick_compiler):
     return out
 
 
+@pytest.mark.full
 def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
     """The trajectories are played again from the kept checkpoints' states."""
     config = runs.configured(run)
@@ -100,6 +101,7 @@ def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
         np.testing.assert_allclose(found.variance, data.var(0), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.full
 def test_statistics_freeze_with_the_backbone(run):
     at = [lorasa_jax.load(run, step).statistics for step in (20, 40, 60, 80)]
     jax.tree.map(np.testing.assert_array_equal, *at[1:3])
@@ -107,6 +109,7 @@ def test_statistics_freeze_with_the_backbone(run):
     assert at[0].obs.count < at[1].obs.count
 
 
+@pytest.mark.full
 def test_exports_and_evaluations_see_what_training_saw(run, tmp_path):
     trained = lorasa_jax.load(run)
     tensors = tmp_path / "tensors"

@@ -64,6 +64,7 @@ def test_constant_value():
     np.testing.assert_allclose(values, 1.0, atol=0.05)
 
 
+@pytest.mark.full
 def test_observation_dependent_value():
     team, progress, _, _ = learn("env=probe_observation", "sharing=ps", updates=60)
     values, obs = predicted_values(team, progress)

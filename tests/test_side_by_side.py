@@ -160,6 +160,7 @@ def test_a_launcher_of_one_key_refuses_others(tmp_path, monkeypatch):
         batch(tmp_path, monkeypatch, "sharing=ps,nps", "hydra.launcher.max_lanes=x")
 
 
+@pytest.mark.full
 def test_make_train_is_the_run_of_the_command_line(trained):
     config = load("sharing=ps_lora")
     train = jax.jit(jax.vmap(lorasa_jax.make_train(config)))

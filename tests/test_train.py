@@ -109,6 +109,7 @@ def test_play_does_not_depend_on_how_training_was_cut(switched):
     jax.tree.map(np.testing.assert_array_equal, ends[0], ends[2])
 
 
+@pytest.mark.full
 def test_the_switch_rule_is_kept_by_the_checkpoint_not_read_from_the_log(tmp_path, capsys):
     """The rule asks for three evaluations; the run is stopped after two and its log removed."""
     rule = ["switch_when=plateau", "switch_patience=2", "switch_margin=1e9", "eval_every=1"]

@@ -78,6 +78,7 @@ def test_adapters_are_trained_and_their_backbone_is_frozen(configure):
     assert (last["critic"].trained, last["critic"].frozen) == (45799, 0)
 
 
+@pytest.mark.full
 def test_acting_and_updating_can_be_measured(configure, random_state):
     config = configure("network.kind=ff", sharing="nps")
     team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)

@@ -298,6 +298,7 @@ def test_a_team_of_discrete_and_continuous_agents_is_refused():
         jaxmarl.JaxMarl("mixed", Mixed(), 10)
 
 
+@pytest.mark.full
 def test_upstream_is_imported_without_a_word():
     """It prints, and puts back the interpreter's first stdout; a redirection must survive that."""
     code = (

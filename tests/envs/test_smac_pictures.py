@@ -42,6 +42,7 @@ def recorded():
     return env, states, np.asarray(rewards)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:os.fork")
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
 def test_film(recorded, tmp_path, suffix):

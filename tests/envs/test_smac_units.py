@@ -116,6 +116,7 @@ def unit(kind, which=0, enemy=False):
     return 2 * KINDS.index(kind) + which + (12 if enemy else 0)
 
 
+@pytest.mark.full
 def test_time_to_kill_of_every_pair(arena):
     pairs = [(attacker, target) for attacker in KINDS for target in KINDS]
     cases = []

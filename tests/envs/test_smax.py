@@ -90,6 +90,7 @@ def battles(name, **options):
     return env, timestep, jax.tree.map(lambda x: int(x.sum()), unequal), float(coldest.min())
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_episodes_equal_upstreams(name):
@@ -166,6 +167,7 @@ def test_a_battle_that_ends_on_the_last_step_is_terminated(winners, steps):
     assert timestep.info["won"].dtype == bool
 
 
+@pytest.mark.full
 def test_nothing_is_won_while_it_lasts():
     _, timestep, _, _ = battles("smacv2_5_units")
     won = np.asarray(timestep.info["won"])

@@ -421,6 +421,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.full
 def test_figure_3_counts_as_the_architecture_does(place):
     envs = "+".join(COUNTS)
     arguments = ["measure=false", f"cells={envs}/mappo/ps+nps+mtl+ps_lora"]

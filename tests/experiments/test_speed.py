@@ -43,6 +43,7 @@ def test_speed_refuses_what_has_no_engine():
         speed.main(["env=probe_memory"])
 
 
+@pytest.mark.full
 def test_speed_measures_a_small_engine():
     row = speed.engine_rows("ant_4x2", "native", 2, 5)
     assert row["raw"] > 0 and row["jitted"] > 0

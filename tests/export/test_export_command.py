@@ -182,6 +182,7 @@ def test_a_run_must_be_named_and_there(tmp_path, capsys):
     assert "holds no run" in refused(command.main, capsys, f"out={tmp_path}")
 
 
+@pytest.mark.full
 def test_a_folder_in_use_or_out_of_reach_is_refused(run, exports, tmp_path, capsys):
     words = (f"out={run}", "policy=3")
     before = (exports / "onnx" / "policy.json").read_bytes()

@@ -54,6 +54,7 @@ def refuse_below(folder, monkeypatch):
         monkeypatch.setattr(os, name, guarded)
 
 
+@pytest.mark.full
 def test_an_evaluation_is_printed_and_written_where_it_is_told(readonly, tmp_path, capsys):
     before = state_of(readonly)
     evaluate.main([f"out={readonly}", "episodes=2"])

@@ -208,6 +208,7 @@ AUTHORS = {"loop": "epoch", "clip_schedule": "tight", "refresh": "step"}
 HAPPO = {"trace": "none", "others": "free", "clip_schedule": "constant", "ratio": "joint"}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "sharing, form",
     [
@@ -241,6 +242,7 @@ def test_the_sequential_update_equals_a_plain_loop(sharing, form, make_team, mak
         assert max(jax.tree.leaves(moved[name])) > 1e-3
 
 
+@pytest.mark.full
 def test_others_ratios_matter(make_team, make_state, counter):
     """Without its corrections the second agent's update would be another."""
     team = make_team(counter(action_space=Box(2)), nps(2), nps(2))

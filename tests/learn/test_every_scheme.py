@@ -95,6 +95,7 @@ def cases():
                 yield name, algo, *turns[(i + j) % len(turns)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name, algo, space, kind", cases())
 def test_two_updates(name, algo, space, kind):

@@ -104,6 +104,7 @@ def test_active_agents_without_a_legal_action_are_counted(algo, start, counter):
     assert "no_legal_action" not in reports["box"]
 
 
+@pytest.mark.full
 def test_losses_are_summed_over_blocks(monkeypatch, lora):
     team, _, before, (whole, whole_report, _) = lora
     monkeypatch.setattr(batches, "block_count", lambda *_: 3)
@@ -115,6 +116,7 @@ def test_losses_are_summed_over_blocks(monkeypatch, lora):
     assert_close(report, whole_report, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("actor", "critic"),
     [(ps(2), ps(2)), (nps(2), nps(2)), (LORA, ps(2))],
@@ -133,6 +135,7 @@ def test_what_agents_see_alike_is_kept_once(start, counter, actor, critic):
                  rtol=1e-4, atol=1e-5)  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("critic", [ps(2), nps(2)], ids=["ps", "nps"])
 def test_agents_may_have_nothing_of_their_own(start, counter, critic):
     class Nameless(counter):

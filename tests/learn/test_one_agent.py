@@ -20,6 +20,7 @@ HP = A2po(
 SPEC = LoraSpec(rank=2, bias="all", norms=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("algo", [mappo, a2po], ids=["mappo", "a2po"])
 @pytest.mark.parametrize("name", ["ps_lora", "seps_lora"])
 def test_its_adapter_is_updated_and_exported(name, algo, make_team, make_state):

@@ -58,6 +58,7 @@ def start(make_team, make_state, counter):
     return start
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "algo, form",
     [("mappo", {}), ("a2po", {}), ("a2po", {"loop": "epoch"})],
@@ -78,6 +79,7 @@ def test_a_tiny_target_leaves_one_epoch(algo, form, start):
     assert changed(one.actor.banks, state.actor.banks)
 
 
+@pytest.mark.full
 def test_a_target_that_is_never_reached_changes_nothing(start):
     team, state = start(nps)
     results = []
@@ -91,6 +93,7 @@ def test_a_target_that_is_never_reached_changes_nothing(start):
     assert results[1][1]["gradient_steps"] == HP.epochs
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("algo", UPDATES)
 def test_a_learning_rate_scaled_to_zero_moves_nothing(algo, start):
     team, state = start(ps)
@@ -115,6 +118,7 @@ def test_linear_decay_goes_from_one_to_zero_over_all_phases():
     assert float(phases.lr_scale(once)(0)) == 1.0
 
 
+@pytest.mark.full
 def test_the_last_update_of_a_decaying_run_changes_no_parameter():
     settings = config.load([
         "env=probe_action_continuous", "sharing=ps", "network.hidden=4", "algo.num_envs=2",
@@ -134,6 +138,7 @@ def test_the_last_update_of_a_decaying_run_changes_no_parameter():
     assert changed(before.state.actor.banks, single.state.actor.banks)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("loop", ["agent", "epoch"])
 def test_agents_take_as_many_steps_as_there_are_minibatches(loop, start):
     team, state = start(nps)

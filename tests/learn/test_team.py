@@ -109,6 +109,7 @@ def test_every_entry_has_its_own_optimiser_state():
     assert state.mu["kernel"].shape == (2, 2, 3)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("steps", [4, 20])  # a short trajectory is unrolled, a long one is not
 def test_shared_weights_act_and_learn_as_copies_of_them_do(steps):
     network = RecurrentNetwork({"mean": (2, 1.0, 0.0)}, {}, 8)

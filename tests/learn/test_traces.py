@@ -85,6 +85,7 @@ def test_clips_widen_from_half_to_whole():
     assert a2po.CLIPS["constant"](0.2, 3, 8) == 0.2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("trace, others", [("capped", "clipped"), ("none", "free")])
 def test_one_agent_alone_is_ppo(make_team, make_state, trace, others):
     """A2PO's and HAPPO's update of a single agent is MAPPO's."""

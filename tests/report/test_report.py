@@ -43,6 +43,7 @@ def visible(text):
 # --- numbers -------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", BATTLE_LAST)
 def test_the_page_holds_the_numbers(name, stories, pages):
     (found,) = data_of(pages[name])

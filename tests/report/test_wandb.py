@@ -79,6 +79,7 @@ def of_kind(found, kind):
     ]  # fmt: skip
 
 
+@pytest.mark.full
 def test_the_runs_are_named_and_grouped(written, logged):
     assert set(written) == {4, 5}
     for seed, found in written.items():

@@ -31,6 +31,7 @@ def test_agents_in_one_point_are_one_group():
     assert clustering.cluster(np.zeros((4, 3))) == (0, 0, 0, 0)
 
 
+@pytest.mark.full
 def test_agents_whose_actions_lead_elsewhere_are_told_apart():
     """Agents 0 and 2 move one way with the same action, 1 and 3 the other."""
     rng = np.random.default_rng(0)

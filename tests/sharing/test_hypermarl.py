@@ -83,6 +83,7 @@ def test_agents_begin_apart_with_weights_of_about_the_usual_size(hypernet):
     assert usual / 3 < np.mean(sizes) < 3 * usual
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("hypernet", SCHEMES)
 def test_a_network_taken_over_stays_as_it_was(hypernet):
     old = begun(ps(AGENTS))

@@ -47,6 +47,7 @@ def double(tree):
 # --- both ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", SCHEMES)
 def test_adapters_begin_as_the_backbone(name):
     old = begun(ps(AGENTS))
@@ -54,6 +55,7 @@ def test_adapters_begin_as_the_backbone(name):
     close(own_weights(SCHEMES[name], trees), own_weights(ps(AGENTS), old))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", SCHEMES)
 def test_only_the_agents_own_adapters_are_trained(name, banks):
     scheme = SCHEMES[name]

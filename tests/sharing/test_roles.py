@@ -93,6 +93,7 @@ def test_types_of_their_own_are_agents_of_their_own_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.full
 def test_each_step_is_taken_with_the_weights_of_its_type():
     """A GRU over five steps, with an episode's end in one of two environments, in a plain loop."""
     network = RecurrentNetwork({"mean": (2, 1.0, 0.0)}, {}, 4, "gru")

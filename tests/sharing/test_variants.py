@@ -106,6 +106,7 @@ def leaf_of(tree, path):
     return tree
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind, init", [(k, i) for k in KINDS for i in KINDS[k].inits])
 def test_every_kind_begins_as_the_backbone(net, kind, init):
     scheme, banks = started(net, kind=kind, init=init)
@@ -114,6 +115,7 @@ def test_every_kind_begins_as_the_backbone(net, kind, init):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 if kind == "dora" else 0)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_exactly_the_trained_parts_have_gradients(net, kind):
     scheme, banks = started(net, kind=kind)
