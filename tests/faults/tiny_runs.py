@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from lorasa_jax import config as configuration
+from lorasa_jax.config.overrides import quoted
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.training import execution, runs, stored
 
@@ -20,11 +21,7 @@ STOPPED = 4  # evaluations, the first before training, after which the unfinishe
 
 
 def settings(out, *overrides):
-    return configuration.load([*TINY, *overrides, f"out='{_quoted(out)}'"])
-
-
-def _quoted(out):
-    return str(out).replace("\\", "\\\\").replace("'", "\\'")
+    return configuration.load([*TINY, *overrides, f"out={quoted(str(out))}"])
 
 
 def train(out, *overrides, stop_after=None):

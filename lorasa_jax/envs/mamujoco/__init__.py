@@ -25,9 +25,10 @@ def _checked_categories(value, label):
 
 
 def _checked_k(value, label):
-    return whole_number(
-        value, label, least=-LARGEST, most=LARGEST
-    )  # observations.py knows the range
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{label}={value} must be a whole number.")
+    # observations.py knows the range of a robot.
+    return whole_number(value, label, least=-LARGEST, most=LARGEST)
 
 
 @dataclass(frozen=True)
