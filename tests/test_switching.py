@@ -50,7 +50,7 @@ def test_plateau_is_a_best_that_stays_the_best():
         (["sharing.bias=some"], "choose one of none, lora, all"),
         (["sharing.norms=2"], "true or false"),
         (["sharing.norms=true", "network.layer_norm=false"], "needs LayerNorms"),
-        (["network.depth=4"], "and at most 3"),
+        (["network.depth=4"], "must be at most 3"),
         (["network.depth=0"], "must be at least 1"),
         (["network.depth=2", "sharing.targets=[linear_3]"], "linear_3, which is no layer"),
         (["network.kind=rnn"], "choose one of gru, lstm, ff"),
