@@ -66,7 +66,7 @@ def spelled(override: str) -> str:
         raise ConfigError(f"{shown(override)} is not of the form key=value.")
     if equals and group in _texts():
         return f"{name}={written(group, choice)}"
-    if group not in (*GROUPS, "logger"):
+    if not equals or group not in (*GROUPS, "logger"):
         return override
     choice = choice.strip("'\"").replace("\\", "")
     if group == "logger":
