@@ -62,11 +62,11 @@ def spelled(override: str) -> str:
     """
     name, equals, choice = override.partition("=")
     group = name.lstrip("+~")
-    if not group:
+    if not group or not equals:
         raise ConfigError(f"{shown(override)} is not of the form key=value.")
     if equals and group in _texts():
         return f"{name}={written(group, choice)}"
-    if not equals or group not in (*GROUPS, "logger"):
+    if group not in (*GROUPS, "logger"):
         return override
     choice = choice.strip("'\"").replace("\\", "")
     if group == "logger":
