@@ -11,7 +11,7 @@ TINY = ["env=specialisation_2", "total_steps=4000", "algo.num_envs=4", "algo.rol
 
 def split(*overrides):
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return jobs.fitting(jobs.BasicSweeper.split_arguments(parsed, None)[0])
+    return jobs.fitting(jobs.basic_sweeper.BasicSweeper.split_arguments(parsed, None)[0])
 
 
 def test_a_step_of_the_switch_is_left_out_where_there_is_none():

@@ -8,7 +8,7 @@ are left out of these jobs, and said; jobs that become the same for it are run o
 from collections.abc import Sequence
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, RunMode
 
@@ -27,20 +27,7 @@ def split(overrides: Sequence[str], config_loader) -> tuple[list[list[str]], lis
     """(the overrides of every job, what is to be said of them)."""
     own = [override for override in overrides if not _of_hydra(override)]
     parsed = OverridesParser.create(config_loader).parse_overrides(own)
-    return fitting(BasicSweeper.split_arguments(parsed, None)[0])
-
-
-class Sweeper(BasicSweeper):
-    """Hydra's sweeper over jobs that are known already."""
-
-    def __init__(self, jobs: list[list[str]], max_batch_size: int | None):
-        super().__init__(max_batch_size)
-        self.jobs = jobs
-
-    def split_arguments(self, overrides, max_batch_size):  # pyright: ignore  # static in Hydra
-        if max_batch_size is None:
-            return [self.jobs]
-        return list(BasicSweeper.split_overrides_to_chunks(self.jobs, max_batch_size))
+    return fitting(basic_sweeper.BasicSweeper.split_arguments(parsed, None)[0])
 
 
 def run(hydra, task, overrides: Sequence[str], jobs: list[list[str]]):
@@ -51,7 +38,12 @@ def run(hydra, task, overrides: Sequence[str], jobs: list[list[str]]):
     own = [override for override in overrides if _of_hydra(override)]
     config = hydra.compose_config(PRIMARY, own, run_mode=RunMode.MULTIRUN)
     context = HydraContext(hydra.config_loader, Callbacks(config))
-    sweeper = Sweeper(jobs, config.hydra.sweeper.max_batch_size)
+    size = config.hydra.sweeper.max_batch_size
+    # Looked up now: Hydra, when it looks for plugins, makes the class anew.
+    sweeper = basic_sweeper.BasicSweeper(size)
+    sweeper.split_arguments = lambda *_: (  # pyright: ignore  # the jobs are known already
+        [jobs] if size is None else list(sweeper.split_overrides_to_chunks(jobs, size))
+    )
     sweeper.setup(config=config, hydra_context=context, task_function=task)
     return sweeper.sweep([])
 
