@@ -85,6 +85,7 @@ def turns(tmp_path_factory, quick_compiler):
     return out, go(out, f"phases={TURNS}")
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_each_phase_trains_what_it_names_and_nothing_else(turns):
     out, summary = turns

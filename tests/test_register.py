@@ -171,6 +171,7 @@ def command(module, *words, cwd):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_commands_import_the_modules_that_they_are_given(tmp_path):
     (tmp_path / "plugged.py").write_text(PLUGIN)

@@ -214,6 +214,7 @@ def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
     assert cells.Path("outputs/figure_2/figure_2.csv").read_bytes() == before
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch, tmp_path):
     """Signals in the first and in the second run; the command is given until it is done."""
@@ -240,6 +241,7 @@ def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch,
         assert (cells.Path("outputs/figure_2") / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, place):
     arguments = [
@@ -397,6 +399,7 @@ def test_specialisation_exchanges_adapters(lora, monkeypatch):
     assert f"| {np.median(others):,.0f} (" in text
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.upstream
 def test_specialisation_plays_and_counts_wins(place):
@@ -451,6 +454,7 @@ def test_games_are_drawn_beside_random_and_best_play(place):
     assert cells.Path("outputs/games/games.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_3_counts_the_cost_of_more_agents(place):
     small = ["network.kind=ff", "network.hidden=8", "algo.epochs=1"]

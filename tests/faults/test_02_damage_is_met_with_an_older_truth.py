@@ -194,6 +194,7 @@ def grouped(tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.upstream
 @pytest.mark.sample(3)

@@ -24,6 +24,7 @@ def learned():
     return {row["algo"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("algo", ALGOS)
 def test_two_devices_learn_from_their_halves_what_one_learns_from_the_whole(learned, algo):
