@@ -98,7 +98,7 @@ def test_groups_are_written_printed_and_carried_over_the_switch(tmp_path, capsys
         (["sharing.clusters=[0,1,0,1,1]"], "for each of the 4 agents"),
         (["sharing.clusters=[0,1,0,-1]"], "for each of the 4 agents"),
         (["sharing.clusters=[0,1,0,two]"], "for each of the 4 agents"),
-        (["sharing.clusters=3"], "for each of the 4 agents"),
+        (["sharing.clusters=3"], "must be a list"),
     ],
 )
 def test_groups_that_do_not_cover_all_agents_are_refused(tmp_path, overrides, told):
