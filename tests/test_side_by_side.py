@@ -102,7 +102,7 @@ def test_a_batch_of_seeds_is_the_run_of_these_seeds(trained, tmp_path, monkeypat
         records = rows[rows.seed == seed].to_dict("records")
         for one, other in zip(records, together[seed, 0.1], strict=True):
             for name, value in other.items():
-                assert value is None or one[name] == value
+                assert value is None or one[name] == value, (seed, one["env_steps"], name)
     for seed in (0, 1):  # other numbers beside it change nothing
         assert metrics(trained)[seed, 0.1] == together[seed, 0.1]
 

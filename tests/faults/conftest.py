@@ -3,6 +3,7 @@
 Every run here is trained in this process, by code that is compiled once for all tests.
 """
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -19,45 +20,56 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.faults)
 
 
-@pytest.fixture(scope="session")
-def compiled_once():
+_MADE, _PLANNED = {}, set()
+
+
+@contextlib.contextmanager
+def _compiling_once():
     """Compiles and checks a phase once for all runs of the same keys, and quickly."""
-    patch, made, compile_phase = pytest.MonkeyPatch(), {}, phases.compile_phase
-    planned, check = set(), plan.check
+    compile_phase, check = phases.compile_phase, plan.check
 
     def check_once(config, teams):
         key = str(config.decisive())
-        if key not in planned:
+        if key not in _PLANNED:
             check(config, teams)
-            planned.add(key)
+            _PLANNED.add(key)
 
     def once(config, index, team, progress, lanes=None):
         key = str(config.decisive()), index
         if config.sharing["name"] == "seps":  # whose groups are no keys
             return compile_phase(config, index, team, progress, lanes)
-        if key not in made:
-            made[key] = compile_phase(config, index, team, progress, lanes)
-        return made[key]
+        if key not in _MADE:
+            _MADE[key] = compile_phase(config, index, team, progress, lanes)
+        return _MADE[key]
 
-    patch.setattr(phases, "compile_phase", once)
-    patch.setattr(plan, "check", check_once)
     hurried = {
         "jax_disable_most_optimizations": True, "jax_persistent_cache_min_compile_time_secs": 0,
     }  # fmt: skip
     before = {name: jax.config.values[name] for name in hurried}
-    for name, value in hurried.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "compile_phase", once)
+        patch.setattr(plan, "check", check_once)
+        for name, value in hurried.items():
+            jax.config.update(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")  # not longer: what follows in this process compiles as ever
+def compiled_once():
+    with _compiling_once():
+        yield
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, compiled_once):
+def finished(tmp_path_factory):
     """The folder of a run that nothing interrupted; not to be changed."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    train(out)
+    with _compiling_once():
+        train(out)
     return out
 
 
@@ -68,10 +80,11 @@ def end(finished):
 
 
 @pytest.fixture(scope="session")
-def unfinished(tmp_path_factory, compiled_once):
+def unfinished(tmp_path_factory):
     """The folder of a run that stopped in the middle; not to be changed."""
     out = tmp_path_factory.mktemp("unfinished") / "run"
-    assert train(out, stop_after=STOPPED) is None
+    with _compiling_once():
+        assert train(out, stop_after=STOPPED) is None
     return out
 
 
