@@ -12,7 +12,10 @@ SMALL = [
     "algo.rollout_length=4", "algo.chunk_length=2", "algo.epochs=1", "eval_episodes=1",
     "eval_every=1", "total_steps=16", "switch_at=8",
 ]  # fmt: skip
-pytestmark = [pytest.mark.sample(2), pytest.mark.usefixtures("quick_compiler")]
+# Most of these environments are upstream's.
+pytestmark = [
+    pytest.mark.sample(2), pytest.mark.upstream, pytest.mark.usefixtures("quick_compiler"),
+]  # fmt: skip
 
 
 def names():
