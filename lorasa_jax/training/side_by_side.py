@@ -5,22 +5,20 @@ launcher; see `program.Together`.
 """
 
 import json
-import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from lorasa_jax.config import Config
 from lorasa_jax.learn import rollout
-from lorasa_jax.training import clusters, execution, numbers, phases
+from lorasa_jax.training import clusters, execution, memory, numbers, phases
 from lorasa_jax.training.loop import Stop
 from lorasa_jax.training.program import Together
 
 NAME = "vmap"
-SHARE = 0.6  # of the memory that is there, for what can be estimated
+SHARE = 0.6  # of all memory, for what can be estimated
 
 
 def programs(configs: Sequence[Config], max_lanes: int | None = None) -> list[list[int]]:
@@ -67,7 +65,7 @@ def fitting(
     if len(configs) == 1:
         return [list(members)]
     if max_lanes is None:
-        max_lanes = max(1, int(SHARE * available_memory() / lane_bytes(configs[0])))
+        max_lanes = max(1, int(SHARE * memory.available() / lane_bytes(configs[0])))
     parts: list[list[int]] = [[]]
     lanes = 0
     for i, config in zip(members, configs, strict=True):
@@ -98,18 +96,6 @@ def lane_bytes(config: Config) -> float:
 
 def _bytes(tree):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def available_memory() -> int:
-    """Bytes that an accelerator, or else this machine, has left."""
-    statistics = jax.local_devices()[0].memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
-    lines = Path("/proc/meminfo")
-    if lines.exists():
-        found = dict(line.split(":", 1) for line in lines.read_text().splitlines())
-        return int(found["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def train(configs: Sequence[Config], run: Callable[..., Any]) -> list[Any]:
