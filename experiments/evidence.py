@@ -12,13 +12,13 @@ import yaml
 from experiments.keep import RESULTS
 from lorasa_jax.training import reporting
 
-# Runs that say nothing about ways of sharing, and why.
-SUPERSEDED = {
-    "ant_4x2_mappo_nps_4M_3_seeds": "exploration died",
-    "ant_4x2_mappo_ps_4M_3_seeds": "exploration died",
-    "ant_4x2_mappo_ps_lora_4M_3_seeds": "exploration died",
-    "ant_4x2_mappo_ps_lora_4M": "exploration died",
-}
+# Runs that say nothing about ways of sharing: exploration had died in them.
+SUPERSEDED = (
+    "ant_4x2_mappo_nps_4M_3_seeds",
+    "ant_4x2_mappo_ps_4M_3_seeds",
+    "ant_4x2_mappo_ps_lora_4M_3_seeds",
+    "ant_4x2_mappo_ps_lora_4M",
+)
 LAST = 5  # evaluations whose mean is what a seed ends with
 
 

@@ -121,7 +121,7 @@ def test_runs_that_differ_in_more_than_one_key_are_not_compared():
     assert list(pages.pairs([ours, theirs], pages.of("ps_lora"), pages.of("ps"))) == []
     other = made("ps", [1.0] * 3, seeds=(3, 4, 5))
     assert list(pages.pairs([ours, other], pages.of("ps_lora"), pages.of("ps"))) == []
-    name = next(iter(evidence.SUPERSEDED))
+    name = evidence.SUPERSEDED[0]
     superseded = made("ps", [1.0] * 3, name=name)
     assert list(pages.pairs([ours, superseded], pages.of("ps_lora"), pages.of("ps"))) == []
 
