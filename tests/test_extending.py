@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from lorasa_jax import config, envs, run, sharing
 from lorasa_jax.learn import algorithms
 from lorasa_jax.training import plan, reporting
-from lorasa_jax.training.phases import build_teams
+from lorasa_jax.training.teams import build_teams
 
 TOP = Path(__file__).parents[1]
 PLUGINS = TOP / "tests" / "plugins"

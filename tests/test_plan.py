@@ -13,6 +13,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms, mappo
 from lorasa_jax.registry import Phase
 from lorasa_jax.training import phases, plan
+from lorasa_jax.training.teams import build_teams
 
 WORDS = ["algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2", "network.hidden=4",
          "total_steps=80", "algo.epochs=1", "eval_episodes=2"]  # fmt: skip
@@ -103,7 +104,7 @@ def load(*words):
 
 def checked(*words):
     settings = load(*words)
-    plan.check(settings, phases.build_teams(settings))
+    plan.check(settings, build_teams(settings))
 
 
 def test_sound_plans_pass_quickly():
@@ -156,7 +157,7 @@ def test_any_number_of_phases(forgotten):
         load("sharing=three", "switch_at=8")
     with pytest.raises(ConfigError, match="must lie between an update after 16"):
         load("sharing=three", "switch_at=[16,16]")
-    plan.check(settings, phases.build_teams(settings))
+    plan.check(settings, build_teams(settings))
 
 
 def three_phases_kept(given):

@@ -26,6 +26,7 @@ from lorasa_jax.envs.games import Game
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 from lorasa_jax.values import close, number, whole_number
 
 NAME, WIDTH = "crowd", 16
@@ -81,9 +82,7 @@ def _built(request, name, agents):
     words = [f"env={NAME}", f"env.agents={agents}", f"sharing={name}", *KEYS, "total_steps=2000"]
     config = configuration.load([*words, *request.keys])
     clustered = sharing.REGISTRY.row(name).clustered
-    return config, phases.build_teams(
-        config, tuple(i // 2 for i in range(agents)) if clustered else None
-    )
+    return config, build_teams(config, tuple(i // 2 for i in range(agents)) if clustered else None)
 
 
 def row(request, name: str, agents: int) -> dict:

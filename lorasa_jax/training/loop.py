@@ -20,8 +20,9 @@ from lorasa_jax.learn.team import Team
 from lorasa_jax.training import digests, phases, stored, switching
 from lorasa_jax.training.checkpoint import Checkpoints, DamagedError, UnfitError
 from lorasa_jax.training.phases import Progress
-from lorasa_jax.training.program import Member, Program
+from lorasa_jax.training.program import Program
 from lorasa_jax.training.reporting import finite_mean, read_metrics, returns_by_step
+from lorasa_jax.training.together import Member
 
 
 @dataclass

@@ -35,7 +35,7 @@ from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution, jobs, side_by_side, slurm
+from lorasa_jax.training import execution, jobs, run_folder, side_by_side, slurm
 from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
@@ -229,7 +229,7 @@ def _checked(members):
             )
         folders.add(config.out)
         try:
-            execution.begun(Path(config.out), config)
+            run_folder.begun(Path(config.out), config)
         except OSError as error:
             raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
     return configs

@@ -24,6 +24,7 @@ from lorasa_jax.training import checkpoint as checkpointing
 from lorasa_jax.training import clusters, digests, phases, stored
 from lorasa_jax.training.checkpoint import Checkpoints, DamagedError, UnfitError
 from lorasa_jax.training.phases import Progress
+from lorasa_jax.training.teams import build_teams
 from lorasa_jax.values import flat, listed, whole_number
 
 TRIES, PAUSE = 5, 0.1  # of reading beside a training that writes, and the seconds between them
@@ -119,7 +120,7 @@ def pretrained(config: Config) -> Checkpoint:
         raise ConfigError(
             f"init_from={config.init_from} is a checkpoint after the switch; give a step before it."
         )
-    first = phases.build_teams(config, checkpoint.clusters)[0].actor.scheme
+    first = build_teams(config, checkpoint.clusters)[0].actor.scheme
     if dict(first.banks) != dict(checkpoint.team.actor.scheme.banks):
         raise ConfigError(
             f"init_from={config.init_from} was pretrained with other banks of parameters than "
@@ -258,7 +259,7 @@ def _read(out, config, update):
     def shapes(meta):
         _check_same_run(out, config, meta.get("config"))
         groups = clusters.read(out, config, meta)
-        teams = phases.build_teams(config, groups)
+        teams = build_teams(config, groups)
         built.append((teams, groups))
         phase = meta.get("phase")
         if not isinstance(phase, int) or not 0 <= phase < len(teams):

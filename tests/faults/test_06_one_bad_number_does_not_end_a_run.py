@@ -10,7 +10,8 @@ from tiny_runs import TINY, settings
 
 from lorasa_jax import evaluate
 from lorasa_jax.report import page, story
-from lorasa_jax.training import execution, phases, stored
+from lorasa_jax.training import execution, program, stored
+from lorasa_jax.training.program import Phase
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -21,7 +22,7 @@ VALUES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 @pytest.fixture
 def spoiled(monkeypatch):
     """spoiled(value, episodes, updates): evaluations at these updates return that value there."""
-    compile_phase = phases.compile_phase
+    compile_phase = program.compile_phase
 
     def spoil(value, episodes, updates):
         def compiled(*arguments):
@@ -34,9 +35,9 @@ def spoiled(monkeypatch):
                 columns = jnp.array(episodes, int)
                 return results._replace(returns=results.returns.at[:, columns].set(value))
 
-            return phases.Phase(phase.name, phase.end, phase.advance, play)
+            return Phase(phase.name, phase.end, phase.advance, play)
 
-        monkeypatch.setattr(phases, "compile_phase", compiled)
+        monkeypatch.setattr(program, "compile_phase", compiled)
 
     return spoil
 

@@ -22,8 +22,7 @@ SMALL = ["env=specialisation_2", "logger=wandb"]
 
 
 def environment(config):
-    options = dict(config.env)
-    return envs.make(options.pop("name"), **options)
+    return envs.make(**config.env)
 
 
 @pytest.mark.sample(6)

@@ -11,6 +11,7 @@ from lorasa_jax.learn import a2po, mappo, ppo, ratios, returns
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.sharing import nps, ps
 from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 
 HP = a2po.A2po(
     num_envs=4, rollout_length=6, chunk_length=2, epochs=3, clip=0.2, gamma=0.9, gae_lambda=0.8,
@@ -125,7 +126,7 @@ def test_the_last_update_of_a_decaying_run_changes_no_parameter():
         "algo.rollout_length=4", "algo.chunk_length=2", "algo.epochs=1", "total_steps=24",
         "algo.lr_decay=linear",
     ])  # fmt: skip
-    (team,) = phases.build_teams(settings)
+    (team,) = build_teams(settings)
     hp, scale = phases.hyperparameters(settings), phases.lr_scale(settings)
     single = jax.tree.map(lambda x: x[0], phases.begin(settings, team))
     advance = jax.jit(
