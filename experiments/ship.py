@@ -29,7 +29,7 @@ from lorasa_jax.export import source, tensors
 from lorasa_jax.export.policy import CARD
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.training import runs
-from lorasa_jax.training.reporting import SUMMARY
+from lorasa_jax.training.stored import SUMMARY
 from lorasa_jax.values import flat
 
 LARGEST = 200_000  # bytes of a file of weights

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from lorasa_jax import config, envs, run, sharing
 from lorasa_jax.learn import algorithms
 from lorasa_jax.training import plan, reporting
+from lorasa_jax.training.reporter import Reporter
 from lorasa_jax.training.teams import build_teams
 
 TOP = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def test_what_is_added_trains(name, tmp_path):
 def test_phases_are_called_what_the_row_calls_them(tmp_path, capsys, monkeypatch):
     name = "a_scheme_of_three_phases"
     settings = config.load([f"plugins=[{name}]", *ADDED[name], *SMALL, f"out={tmp_path}"])
-    reporter = reporting.Reporter(settings)
+    reporter = Reporter(settings)
     for phase, team in zip(settings.phase_names, build_teams(settings), strict=True):
         reporter.switched(8, phase, team.actor.scheme.banks)
     assert capsys.readouterr().out.splitlines() == [

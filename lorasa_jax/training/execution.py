@@ -33,10 +33,10 @@ def execute(
       ConfigError: before anything is compiled, if `out` holds another run or cannot be used.
       TrainingError: if training had to stop.
     """
-    from lorasa_jax.training import reporting
+    from lorasa_jax.training.reporter import headline
 
     console = Console(highlight=False) if console is None else console
-    _say(console, reporting.headline(config))  # what follows takes seconds to import
+    _say(console, headline(config))  # what follows takes seconds to import
     from lorasa_jax.learn import devices
     from lorasa_jax.training import clusters, loop, memory, runs
 
@@ -106,20 +106,22 @@ def _say(console, text):
 
 def _train(config: Config, begin: Callable[..., Any], console: Console) -> dict | None:
     """begin(reporter=...): the run, see loop.Run."""
-    from lorasa_jax.training import reporting
+    from lorasa_jax.training import measures, reporting
+    from lorasa_jax.training.reporter import Reporter
 
     out = Path(config.out)
     try:
         loggers = _LOGGERS[config.logger["name"]](config)
-        with reporting.Reporter(config, loggers, console) as reporter:
+        with Reporter(config, loggers, console) as reporter:
             reporter.started()
             with contextlib.closing(begin(reporter=reporter)) as run:
                 if not run():
                     return None
-                counts = run.parameter_counts()
+                team, state = run.teams[-1], run.progress.state
             summary = reporting.summarise(
-                config, run.seconds, counts, _engine(run.teams[-1].env), run.ranks(), run.returns
-            )
+                config, run.seconds, measures.parameter_counts(team, state), _engine(team.env),
+                measures.ranks(team, state), run.returns,
+            )  # fmt: skip
             reporter.finished(summary)
     except OSError as error:
         raise TrainingError(

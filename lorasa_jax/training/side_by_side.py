@@ -14,7 +14,7 @@ import jax
 from lorasa_jax.config import Config
 from lorasa_jax.learn import rollout
 from lorasa_jax.training import clusters, execution, memory, numbers, phases
-from lorasa_jax.training.loop import Stop
+from lorasa_jax.training.stop import Stop
 from lorasa_jax.training.teams import build_teams
 from lorasa_jax.training.together import Together
 
