@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, evaluate, run
+from lorasa_jax import envs, episodes, evaluate, run
 from lorasa_jax.envs.mamujoco import environment, pictures
 from lorasa_jax.envs.wrappers import ObservationWrapper
 from lorasa_jax.errors import ConfigError
@@ -185,7 +185,7 @@ def test_films_of_others_environments_need_not_take_rewards(tmp_path, monkeypatc
             seen.append((states, path, rewards, title))
 
     policy = SimpleNamespace(env_name="x", sharing="ps", step=7, env=Old)
-    monkeypatch.setattr(evaluate, "episode", lambda *_: ("states", "rewards"))
+    monkeypatch.setattr(episodes, "episode", lambda *_: ("states", "rewards"))
     options = evaluate.Options(out=str(tmp_path), render=True)
     evaluate.render(options, policy)
     policy.env = New

@@ -110,7 +110,7 @@ def test_a_key_of_the_package_is_in_a_file_or_two():
     assert naming("trace_others") == ["a2po.py"]
     assert naming("lr_decay") == ["phases.py", "ppo.py"]
     assert naming("std_min") == ["distributions.py", "networks.py"]
-    assert naming("layer_norm") == ["lora.py", "networks.py"]
+    assert naming("layer_norm") == ["lora_keys.py", "networks.py"]
 
 
 def test_the_table_of_what_to_touch_counts_right():

@@ -56,7 +56,7 @@ def test_moments_are_numpys_over_what_is_counted(counted):
 
 
 def configuration_devices():
-    return phases.hyperparameters(configuration.load([*SMALL, "total_steps=40", "switch_at=20"]))
+    return configuration.load([*SMALL, "total_steps=40", "switch_at=20"]).algo_of(-1)
 
 
 def test_an_environment_shows_what_a_finished_policy_sees():
@@ -85,7 +85,7 @@ def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
     config = runs.configured(run)
     start = jax.tree.map(lambda x: x[0], phases.begin(config, build_teams(config)[0]))
     states = [start.state] + [lorasa_jax.load(run, step).state() for step in (20, 40)]
-    team, hp = build_teams(config)[0], phases.hyperparameters(config, 0)
+    team, hp = build_teams(config)[0], config.algo_of(0)
 
     @jax.jit
     def trajectory(state):

@@ -53,7 +53,7 @@ def predicted_values(team, progress):
     """V of fresh episodes' first observations, in units of return, and those observations."""
     state = jax.tree.map(lambda x: x[0], progress.state)
     runner = rollout.start(jax.random.key(1), team, 64)
-    _, values = rollout.critic_values(
+    _, values = team.critic_values(
         team, team.critic.scheme.weights(state.critic.banks), runner.critic_carry,
         runner.timestep.state, runner.first,
     )  # fmt: skip

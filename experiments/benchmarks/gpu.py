@@ -69,7 +69,7 @@ SMALL = [
 def _state():
     config = configuration.load([*SMALL, "sharing=ps_lora"])
     team = build_teams(config)[0]
-    hp = phases.hyperparameters(config, 0)
+    hp = config.algo_of(0)
     return config, team, hp, phases.start(jnp.uint32(0), team, hp)
 
 
@@ -155,7 +155,7 @@ def cell(overrides: list[str], size: float) -> dict[str, Any]:
     progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
     phase = compile_phase(config, len(teams) - 1, teams[-1], progress)
     compiling = time.perf_counter() - began
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
 
     def one(state):
         return rollout.collect(state.key, teams[-1], state, hp)[2]

@@ -138,7 +138,7 @@ def scheme_rows(base: list[str], name: str) -> dict[str, float]:
     for index in range(1, len(teams)):
         enter = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))
         progress = enter(progress)
-    team, hp = teams[-1], phases.hyperparameters(config)
+    team, hp = teams[-1], config.algo_of(-1)
     began = time.perf_counter()
     phase = compile_phase(config, len(teams) - 1, team, progress)
     compiling = time.perf_counter() - began

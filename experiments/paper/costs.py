@@ -110,7 +110,7 @@ def _measures(request, config, teams):
     progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
     state = jax.tree.map(lambda x: x[0], progress.state)
     team = teams[-1]
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
     update = resources.updating(state, team, hp, update_of(config.algo))
     acting = resources.acting(team, team.actor.scheme.weights(state.actor.banks), 1)
     seconds = resources.median_seconds({"update": update.call, "acting": acting.call}, turns)
@@ -128,7 +128,7 @@ def at_once(request, adapters: int) -> dict:
     print(f"measuring {adapters} adapters at once", flush=True)
 
     def begin():
-        return phases.start(jnp.uint32(0), team, phases.hyperparameters(config)).actor.banks
+        return phases.start(jnp.uint32(0), team, config.algo_of(-1)).actor.banks
 
     banks = jax.jit(begin)()
     tree = jax.jit(lambda banks: team.actor.scheme.weights(banks)[0])(banks)

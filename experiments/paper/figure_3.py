@@ -145,7 +145,7 @@ def panel(request, built) -> list[dict]:
     for cell, (config, teams) in built.items():
         progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
         state = jax.tree.map(lambda x: x[0], progress.state)
-        hp, team = phases.hyperparameters(config), teams[-1]
+        hp, team = config.algo_of(-1), teams[-1]
         updates[cell] = resources.updating(state, team, hp, update_of(config.algo))
         merged = team.actor.scheme.weights(state.actor.banks)
         steps[cell] = resources.acting(team, merged, batch)

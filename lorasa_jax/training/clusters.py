@@ -113,7 +113,7 @@ def find(config: Config) -> tuple[int, ...]:
     if groups is not None:
         return clustering.renumbered(groups)
     team = build_teams(config, independent=True)[0]
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
 
     @jax.jit

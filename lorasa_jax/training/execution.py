@@ -38,7 +38,8 @@ def execute(
     console = Console(highlight=False) if console is None else console
     _say(console, headline(config))  # what follows takes seconds to import
     from lorasa_jax.learn import devices
-    from lorasa_jax.training import clusters, loop, memory, runs
+    from lorasa_jax.training import clusters, loop, memory
+    from lorasa_jax.training.init_from import pretrained
 
     compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
@@ -48,7 +49,7 @@ def execute(
         memory.check(config, envs.make(**config.env))
     elif teams is None:
         teams = checked_teams(config)
-    start = None if config.init_from is None else runs.pretrained(config)
+    start = None if config.init_from is None else pretrained(config)
     out = Path(config.out)
     prolonged = run_folder.begun(out, config)
     if prolonged is not None:
@@ -107,20 +108,19 @@ def _say(console, text):
 def _train(config: Config, begin: Callable[..., Any], console: Console) -> dict | None:
     """begin(reporter=...): the run, see loop.Run."""
     from lorasa_jax.training import measures, reporting
-    from lorasa_jax.training.reporter import Reporter
+    from lorasa_jax.training.reporter import Reporter, loggers
 
     out = Path(config.out)
     try:
-        loggers = _LOGGERS[config.logger["name"]](config)
-        with Reporter(config, loggers, console) as reporter:
+        with Reporter(config, loggers(config), console) as reporter:
             reporter.started()
             with contextlib.closing(begin(reporter=reporter)) as run:
                 if not run():
                     return None
                 team, state = run.teams[-1], run.progress.state
             summary = reporting.summarise(
-                config, run.seconds, measures.parameter_counts(team, state), _engine(team.env),
-                measures.ranks(team, state), run.returns,
+                config, run.seconds, measures.parameter_counts(team, state),
+                measures.engine(team.env), measures.ranks(team, state), run.returns,
             )  # fmt: skip
             reporter.finished(summary)
     except OSError as error:
@@ -139,17 +139,3 @@ def checked_teams(config: Config, groups: tuple[int, ...] | None = None) -> tupl
     teams = build_teams(config, groups)
     plan.check(config, teams)
     return teams
-
-
-def _engine(env):
-    engine = getattr(env, "engine", None)
-    return engine if isinstance(engine, str) else None
-
-
-def _wandb(config):
-    from lorasa_jax.training.wandb_logger import WandbLogger
-
-    return [WandbLogger(config)]
-
-
-_LOGGERS = {"local": lambda config: [], "wandb": _wandb}

@@ -91,3 +91,9 @@ def ranks(team: Team, state: TrainState) -> list[dict[str, list[int]]]:
         {layer: [int(of_layer[seed, i]) for i in index] for layer, of_layer in found.items()}
         for seed in range(seeds)
     ]
+
+
+def engine(env: Any) -> str | None:
+    """The physics engine that `auto` has become, where an environment has one."""
+    name = getattr(env, "engine", None)
+    return name if isinstance(name, str) else None

@@ -40,11 +40,6 @@ class Progress(NamedTuple):
     first_bad: dict[str, jax.Array]
 
 
-def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
-    """The numbers of a phase, by default of the last."""
-    return config.algo_of(phase)
-
-
 def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
     """A fresh team, optimisers and environments from a seed []."""
     return start_from(jax.random.key(seed), team_, hp)
@@ -81,7 +76,7 @@ def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
 
 def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
     """The progress at update 0 of a run [no lane axis] from a key []."""
-    state = start_from(key, team_, hyperparameters(config, 0))
+    state = start_from(key, team_, config.algo_of(0))
     zero = jnp.zeros(())
     sums, first_bad = watched(config, 0, team_, state)
     return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
@@ -89,7 +84,7 @@ def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
 
 def watched(config: Config, phase: int, team_: Team, state: TrainState):
     """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
-    hp, update = hyperparameters(config, phase), update_of(config.algo)
+    hp, update = config.algo_of(phase), update_of(config.algo)
     when = When(jnp.ones((), jnp.int32), 1)
     _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
     sums = {name: jnp.zeros(()) for name in (*report, "updates")}
@@ -245,7 +240,7 @@ def evaluated(config: Config, team_: Team, policy: Any, key: jax.Array, update: 
 
 def trained(config: Config, index: int, team_: Team, numbers, progress: Progress, n: jax.Array):
     """n updates of phase number `index` by a tuned team, with the numbers that it is tuned to."""
-    hp = hyperparameters(with_numbers(config, numbers), index)
+    hp = with_numbers(config, numbers).algo_of(index)
     scale = lr_scale(config, numbers.get(UPDATES))
     hp = devices.share(hp, config.devices, config.num_seeds)
     span = (0, *config.phase_ends)[index], config.phase_ends[index]

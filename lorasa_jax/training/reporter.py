@@ -40,6 +40,15 @@ def headline(config: Config) -> str:
     )
 
 
+def loggers(config: Config) -> list:
+    """What is told beside the run's own files."""
+    if config.logger["name"] == "local":
+        return []
+    from lorasa_jax.training.wandb_logger import WandbLogger
+
+    return [WandbLogger(config)]
+
+
 class Reporter:
     """Receives a run's events and reports them to terminal, files and further loggers."""
 

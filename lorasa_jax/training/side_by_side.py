@@ -84,7 +84,7 @@ def lane_bytes(config: Config) -> float:
     By shapes alone; nothing is compiled.
     """
     (team, *_) = build_teams(config)
-    hp = phases.hyperparameters(config, 0)
+    hp = config.algo_of(0)
 
     def one():
         state = phases.start(jax.numpy.uint32(0), team, hp)

@@ -5,7 +5,6 @@ import pytest
 
 from lorasa_jax.analysis import gradients
 from lorasa_jax.learn import ppo
-from lorasa_jax.training import phases
 from lorasa_jax.training.teams import build_teams
 
 
@@ -13,7 +12,7 @@ from lorasa_jax.training.teams import build_teams
 def played(configure, random_state):
     """(train state, team, hyperparameters, batch) of full sharing with random networks."""
     config = configure("env=synchronisation_2", "env.agent_ids=false", "algo.entropy_coef=0.0")
-    team, hp = build_teams(config)[0], phases.hyperparameters(config)
+    team, hp = build_teams(config)[0], config.algo_of(-1)
     state = random_state(team, hp)
     return state, team, hp, jax.jit(lambda s: gradients.experience(s, team, hp))(state)
 

@@ -10,8 +10,7 @@ from lorasa_jax.learn import mappo
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.sharing import adapted, mtl, nps, ps
-from lorasa_jax.sharing.lora import LoraSpec
-from lorasa_jax.training import phases
+from lorasa_jax.sharing.spec import LoraSpec
 from lorasa_jax.training.teams import build_teams
 
 # Per environment of the authors' code: PS actor and critic, NPS actors, MTL actor, one agent's
@@ -82,7 +81,7 @@ def test_adapters_are_trained_and_their_backbone_is_frozen(configure):
 @pytest.mark.full
 def test_acting_and_updating_can_be_measured(configure, random_state):
     config = configure("network.kind=ff", sharing="nps")
-    team, hp = build_teams(config)[0], phases.hyperparameters(config)
+    team, hp = build_teams(config)[0], config.algo_of(-1)
     state = random_state(team, hp)
     acting = resources.acting(team, team.actor.scheme.weights(state.actor.banks), 5)
     _, actions = acting.call()

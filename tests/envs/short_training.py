@@ -22,7 +22,7 @@ def train(*overrides):
     config = configuration.load([*SETTINGS, *overrides])
     teams = build_teams(config)
     team, phase = teams[-1], len(teams) - 1
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
 
     def run(progress, n):
         return phases.advance(progress, n, team, hp)

@@ -16,6 +16,7 @@ from lorasa_jax.export import command as export
 from lorasa_jax.export import policy as reader
 from lorasa_jax.report import command as report
 from lorasa_jax.training import run_folder, runs
+from lorasa_jax.training.init_from import pretrained
 
 pytestmark = pytest.mark.faults
 
@@ -55,7 +56,7 @@ READERS = {
     "report": lambda: report.report(report.parse(["theirs"]), print),
     "load": lambda: runs.load("theirs"),
     "configured": lambda: runs.configured("theirs"),
-    "init_from": lambda: runs.pretrained(
+    "init_from": lambda: pretrained(
         configuration.load([*TINY, "init_from=theirs@64000"])
     ),
     "config-dir": lambda: configuration.load(

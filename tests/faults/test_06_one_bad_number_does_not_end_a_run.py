@@ -9,7 +9,8 @@ import pytest
 from tiny_runs import TINY, settings
 
 from lorasa_jax import evaluate
-from lorasa_jax.report import page, story
+from lorasa_jax.report import story, table
+from lorasa_jax.report.learning import learning
 from lorasa_jax.training import execution, program, stored
 from lorasa_jax.training.program import Phase
 
@@ -67,9 +68,9 @@ def test_the_run_ends_with_its_summary_and_is_read(
     assert (summary["best_eval_return"] is None) == (episodes == "all" and len(updates) == 7)
     json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)
     story.check(out, None)
-    learned = story.learning(list(rows.values()), (0,))
+    learned = learning(list(rows.values()), (0,))
     assert len(learned["eval_return"]["median"]) == 7
-    assert page._amount(summary["eval_return"])
+    assert table.amount(summary["eval_return"])
 
 
 @pytest.mark.full

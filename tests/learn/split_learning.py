@@ -42,7 +42,7 @@ def greatest(one, other):
 def main(algo):
     config = configuration.load([*GAME, f"algo={algo}"])
     team = build_teams(config)[0]
-    hp = phases.hyperparameters(config, 0)
+    hp = config.algo_of(0)
     progress = jax.jit(lambda: phases.begin(config, team))()
     state = jax.tree.map(lambda x: x[0], progress.state)
 

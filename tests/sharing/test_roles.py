@@ -89,7 +89,7 @@ def test_types_of_their_own_are_agents_of_their_own_bit_for_bit():
             jax.jit(lambda c=config, t=teams: phases.begin(c, t[0]))()
         )
         one = jax.tree.map(lambda x: x[0], state.state)
-        hp = phases.hyperparameters(config)
+        hp = config.algo_of(-1)
         states.append(jax.jit(lambda s, t=teams, h=hp: mappo.update(s, t[1], h)[0])(one).actor)
     jax.tree.map(np.testing.assert_array_equal, *states)
 

@@ -12,7 +12,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import team
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.sharing import adapted, grouped, ps
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 from lorasa_jax.sharing.variants import KINDS, TEMPERATURE
 from lorasa_jax.training import plan
 from lorasa_jax.training.teams import build_teams
