@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from experiments.keep import RESULTS
-from lorasa_jax.training import reporting
+from lorasa_jax.training import reporting, stored
 
 # Runs that say nothing about ways of sharing: exploration had died in them.
 SUPERSEDED = (
@@ -80,7 +80,7 @@ def read(folder: Path) -> Kept:
     table = {(row["seed"], row["env_steps"]): row for row in rows}
     seeds = sorted({seed for seed, _ in table})
     steps = sorted({step for _, step in table})
-    path = folder / reporting.SUMMARY
+    path = folder / stored.SUMMARY
 
     def values(key):
         return np.array([[table[seed, step][key] for step in steps] for seed in seeds], float)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 import lorasa_jax
-from lorasa_jax import demo, evaluate, keys
+from lorasa_jax import demo, episodes, keys
 from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.envs.video import SIZE, write_video
 
@@ -33,15 +33,15 @@ class Options:
 def poster(options: Options) -> Path:
     """Writes the picture; returns its path."""
     policy = lorasa_jax.load(demo.folder(options.name))
-    states, rewards = evaluate.episode(policy, options.seed)
+    states, rewards = episodes.episode(policy, options.seed)
     end = options.first + options.count
     states = jax.tree.map(lambda x: x[options.first : end], states)
     to = Path(options.to or f"docs/images/{options.name}.gif")
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.gif"
-        title = evaluate.title(policy)
+        title = episodes.title(policy)
         shown = rewards[options.first : end - 1]
-        evaluate.pictured(policy).film(states, film, rewards=shown, title=title)
+        episodes.pictured(policy).film(states, film, rewards=shown, title=title)
         return halved(film, to, len(policy.env().agents))
 
 

@@ -23,13 +23,13 @@ import numpy as np
 
 import lorasa_jax
 from lorasa_jax import config as configuration
-from lorasa_jax import demo, evaluate, keys, machine
+from lorasa_jax import demo, episodes, evaluate, keys, machine
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import source, tensors
 from lorasa_jax.export.policy import CARD
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.training import runs
-from lorasa_jax.training.reporting import SUMMARY
+from lorasa_jax.training.stored import SUMMARY
 from lorasa_jax.values import flat
 
 LARGEST = 200_000  # bytes of a file of weights
@@ -140,9 +140,9 @@ def command_of(policy: Policy) -> str:
 
 
 def _record(part, policy, seed):
-    states, rewards = evaluate.episode(policy, seed)
+    states, rewards = episodes.episode(policy, seed)
     page = part / "replay.html"
-    evaluate.pictured(policy).replay(states, rewards, page, title=evaluate.title(policy))
+    episodes.pictured(policy).replay(states, rewards, page, title=episodes.title(policy))
     (part / demo.REPLAY).write_bytes(gzip.compress(page.read_bytes(), mtime=0))
     page.unlink()
 

@@ -88,12 +88,12 @@ def demo(options: Options) -> Path:
 
 
 def _play(source, seed, path):
-    from lorasa_jax import evaluate
+    from lorasa_jax import episodes
     from lorasa_jax.loading import load
 
     policy = load(source)
-    states, rewards = evaluate.episode(policy, seed)
-    evaluate.pictured(policy).replay(states, rewards, path, title=evaluate.title(policy))
+    states, rewards = episodes.episode(policy, seed)
+    episodes.pictured(policy).replay(states, rewards, path, title=episodes.title(policy))
 
 
 def has_browser() -> bool:

@@ -12,7 +12,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from lorasa_jax.files import write_atomically
 from lorasa_jax.values import EXACT, LARGEST_SEED
 
 if TYPE_CHECKING:
-    from lorasa_jax.envs.types import Pictured
     from lorasa_jax.learn.finished import Policy
 
 
@@ -150,56 +149,18 @@ def statistics_of(returns: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
     }
 
 
-def pictured(policy: "Policy") -> "Pictured":
-    """The environment of a policy, whose episodes can be shown.
-
-    Raises:
-      ConfigError: the environment has no pictures.
-    """
-    env = policy.env()
-    if not hasattr(env, "film"):
-        raise ConfigError(f"env={policy.env_name} has no pictures; leave out render.")
-    return cast("Pictured", env)
-
-
-def episode(policy: "Policy", seed: int = 0, sampled: bool = False) -> tuple[Any, np.ndarray]:
-    """One episode of a policy: its states [time + 1, ...] and rewards [time].
-
-    Raises:
-      ConfigError: the environment has no pictures.
-    """
-    import jax
-
-    from lorasa_jax.learn import play
-
-    pictured(policy)
-    team, (tree, axes) = policy.seeing_team, policy.weights
-
-    @jax.jit
-    def recorded(key, tree):
-        return play.record(key, team, (tree, axes), sampled=sampled)
-
-    recording = recorded(jax.random.key(seed), tree)
-    length = int(recording.length)
-    states = jax.tree.map(lambda x: np.asarray(x[: length + 1]), recording.states)
-    return states, np.asarray(recording.rewards[:length], float)
-
-
-def title(policy: "Policy") -> str:
-    """The title of a replay."""
-    return f"{policy.env_name}, {policy.sharing}, step {policy.step:,}"
-
-
 def render(options: Options, policy: "Policy") -> list[Path]:
     """Writes one episode of a policy as a video and as a page; returns their paths."""
-    states, rewards = episode(policy, options.seed, options.sampled)
+    from lorasa_jax import episodes
+
+    states, rewards = episodes.episode(policy, options.seed, options.sampled)
     folder, suffix = _folder(options), _suffix(_folder(options))
     video, page = folder / f"episode{suffix}.{options.format}", folder / f"episode{suffix}.html"
-    env = pictured(policy)
-    shown = {"rewards": rewards, "title": title(policy)}
+    env, title = episodes.pictured(policy), episodes.title(policy)
+    shown = {"rewards": rewards, "title": title}
     known = inspect.signature(env.film).parameters  # others' environments may take none of them
     env.film(states, video, **{name: shown[name] for name in shown if name in known})
-    env.replay(states, rewards, page, title=title(policy))
+    env.replay(states, rewards, page, title=title)
     return [video, page]
 
 

@@ -13,6 +13,8 @@ from lorasa_jax import config as configuration
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import phases
 from lorasa_jax.training.numbers import lanes_of
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 SMALL = [
     "env=probe_observation", "algo.num_envs=4", "algo.rollout_length=4", "algo.chunk_length=2",
@@ -75,14 +77,14 @@ def programs(monkeypatch, *overrides):
     """The text of every program that a run of these keys compiles."""
     texts = []
     config = configuration.load([*SMALL, *overrides])
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     begin = jax.jit(functools.partial(phases.begin, config, teams[0]))
     texts.append(begin.lower(lanes_of([config])).as_text())
     with monkeypatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", lambda self: texts.append(self.as_text()))
         for index, team in enumerate(teams):
             shapes = jax.eval_shape(functools.partial(phases.until, config, teams, index))
-            phases.compile_phase(config, index, team, shapes)
+            compile_phase(config, index, team, shapes)
     return texts
 
 

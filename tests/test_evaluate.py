@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, evaluate, run
+from lorasa_jax import envs, episodes, evaluate, run
 from lorasa_jax.envs.mamujoco import environment, pictures
 from lorasa_jax.envs.wrappers import ObservationWrapper
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.policy.networks import parameters
-from lorasa_jax.training import phases, runs
+from lorasa_jax.training import runs
+from lorasa_jax.training.teams import build_teams
 
 TINY = [
     "sharing=ps", "algo.num_envs=2", "algo.rollout_length=5", "algo.chunk_length=5",
@@ -60,7 +61,7 @@ def page(path):
 def untrained(*overrides):
     """The policy of a run that never learned."""
     config = configuration.load([*TINY, *overrides])
-    (team,) = phases.build_teams(config)
+    (team,) = build_teams(config)
     actor = team.actor
     banks = actor.scheme.init(KEY, lambda key: parameters(actor.network, key, actor.features))
     return runs.policy_of(config, team, 0, banks, seed=0, step=0)
@@ -184,7 +185,7 @@ def test_films_of_others_environments_need_not_take_rewards(tmp_path, monkeypatc
             seen.append((states, path, rewards, title))
 
     policy = SimpleNamespace(env_name="x", sharing="ps", step=7, env=Old)
-    monkeypatch.setattr(evaluate, "episode", lambda *_: ("states", "rewards"))
+    monkeypatch.setattr(episodes, "episode", lambda *_: ("states", "rewards"))
     options = evaluate.Options(out=str(tmp_path), render=True)
     evaluate.render(options, policy)
     policy.env = New

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from lorasa_jax import config, envs, run, sharing
 from lorasa_jax.learn import algorithms
 from lorasa_jax.training import plan, reporting
-from lorasa_jax.training.phases import build_teams
+from lorasa_jax.training.reporter import Reporter
+from lorasa_jax.training.teams import build_teams
 
 TOP = Path(__file__).parents[1]
 PLUGINS = TOP / "tests" / "plugins"
@@ -62,7 +63,7 @@ def test_what_is_added_trains(name, tmp_path):
 def test_phases_are_called_what_the_row_calls_them(tmp_path, capsys, monkeypatch):
     name = "a_scheme_of_three_phases"
     settings = config.load([f"plugins=[{name}]", *ADDED[name], *SMALL, f"out={tmp_path}"])
-    reporter = reporting.Reporter(settings)
+    reporter = Reporter(settings)
     for phase, team in zip(settings.phase_names, build_teams(settings), strict=True):
         reporter.switched(8, phase, team.actor.scheme.banks)
     assert capsys.readouterr().out.splitlines() == [
@@ -109,7 +110,7 @@ def test_a_key_of_the_package_is_in_a_file_or_two():
     assert naming("trace_others") == ["a2po.py"]
     assert naming("lr_decay") == ["phases.py", "ppo.py"]
     assert naming("std_min") == ["distributions.py", "networks.py"]
-    assert naming("layer_norm") == ["lora.py", "networks.py"]
+    assert naming("layer_norm") == ["lora_keys.py", "networks.py"]
 
 
 def test_the_table_of_what_to_touch_counts_right():

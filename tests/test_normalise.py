@@ -15,6 +15,7 @@ from lorasa_jax.export.policy import load
 from lorasa_jax.learn import observed, rollout
 from lorasa_jax.learn.team import forward
 from lorasa_jax.training import execution, phases, runs
+from lorasa_jax.training.teams import build_teams
 
 SMALL = [
     "env=reacher_2x1", "env.engine=native", "env.normalise=running", "network.kind=ff",
@@ -55,7 +56,7 @@ def test_moments_are_numpys_over_what_is_counted(counted):
 
 
 def configuration_devices():
-    return phases.hyperparameters(configuration.load([*SMALL, "total_steps=40", "switch_at=20"]))
+    return configuration.load([*SMALL, "total_steps=40", "switch_at=20"]).algo_of(-1)
 
 
 def test_an_environment_shows_what_a_finished_policy_sees():
@@ -82,9 +83,9 @@ def run(tmp_path_factory, quick_compiler):
 def test_a_runs_statistics_are_numpys_over_its_trajectories(run):
     """The trajectories are played again from the kept checkpoints' states."""
     config = runs.configured(run)
-    start = jax.tree.map(lambda x: x[0], phases.begin(config, phases.build_teams(config)[0]))
+    start = jax.tree.map(lambda x: x[0], phases.begin(config, build_teams(config)[0]))
     states = [start.state] + [lorasa_jax.load(run, step).state() for step in (20, 40)]
-    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config, 0)
+    team, hp = build_teams(config)[0], config.algo_of(0)
 
     @jax.jit
     def trajectory(state):

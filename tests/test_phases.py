@@ -14,6 +14,7 @@ from lorasa_jax import run, sharing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.sharing import sequence
 from lorasa_jax.training import phases, plan, reporting
+from lorasa_jax.training.teams import build_teams
 
 TINY = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1",
@@ -44,7 +45,7 @@ def moved(one, other):
 
 def states(config):
     """Before and after each switch of a run that is never trained: [(before, after)], and teams."""
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     pairs = []
     for index in range(1, len(teams)):
@@ -132,7 +133,7 @@ def test_a_run_in_turns_is_read_back(turns):
 def test_nobody_acts_otherwise_after_a_merge(name, kind, networks):
     words = [f"sharing={name}", f"sharing.kind={kind}"]
     config = load(*words, f"phases=[ps:40,{name}:40,merge,{name}]")
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     progress = phases.switch(config, teams, 1, progress)
     state = jax.tree.map(lambda x: x[0], progress.state)
@@ -155,10 +156,10 @@ def test_nobody_acts_otherwise_after_a_merge(name, kind, networks):
 
 def test_a_merge_needs_agents_that_still_share_to_train_them_as_shared():
     shared = load("sharing=shared_lora", "phases=[ps:40,shared_lora:40,merge,ps]")
-    assert len(phases.build_teams(shared)) == 3
+    assert len(build_teams(shared)) == 3
     own = load("phases=[ps:40,ps_lora:40,merge,ps]")
     with pytest.raises(ConfigError, match="networks of their own, which ps cannot train"):
-        phases.build_teams(own)
+        build_teams(own)
 
 
 @pytest.mark.parametrize("name, base", [("bias", "ps"), ("seps_lora", "seps")])
@@ -166,7 +167,7 @@ def test_every_backbone_takes_turns(name, base):
     words = [word for word in TINY if not (name == "bias" and word.startswith("sharing."))]
     listed = f"[{base}:40,{name}:40,{base}:40,merge,{name}]"
     config = configuration.load([*words, "total_steps=200", f"sharing={name}", f"phases={listed}"])
-    plan.check(config, phases.build_teams(config, (0, 1)))
+    plan.check(config, build_teams(config, (0, 1)))
 
 
 def test_optimisers_begin_afresh_or_are_kept():
@@ -182,13 +183,11 @@ def test_optimisers_begin_afresh_or_are_kept():
 
 def test_a_critic_that_is_adapted_takes_the_same_turns():
     config = load("critic_sharing=ps_lora", f"phases={TURNS}")
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     assert [team.critic.scheme.trained for team in teams] == [
         team.actor.scheme.trained for team in teams
     ]
-    assert (
-        len({id(team.critic.scheme) for team in phases.build_teams(load(f"phases={TURNS}"))}) == 1
-    )
+    assert len({id(team.critic.scheme) for team in build_teams(load(f"phases={TURNS}"))}) == 1
 
 
 def test_first_numbers_are_of_every_phase_of_the_first_kind():

@@ -12,7 +12,8 @@ from lorasa_jax.envs import contract, games
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms, mappo
 from lorasa_jax.registry import Phase
-from lorasa_jax.training import phases, plan
+from lorasa_jax.training import plan
+from lorasa_jax.training.teams import build_teams
 
 WORDS = ["algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2", "network.hidden=4",
          "total_steps=80", "algo.epochs=1", "eval_episodes=2"]  # fmt: skip
@@ -103,7 +104,7 @@ def load(*words):
 
 def checked(*words):
     settings = load(*words)
-    plan.check(settings, phases.build_teams(settings))
+    plan.check(settings, build_teams(settings))
 
 
 def test_sound_plans_pass_quickly():
@@ -156,7 +157,7 @@ def test_any_number_of_phases(forgotten):
         load("sharing=three", "switch_at=8")
     with pytest.raises(ConfigError, match="must lie between an update after 16"):
         load("sharing=three", "switch_at=[16,16]")
-    plan.check(settings, phases.build_teams(settings))
+    plan.check(settings, build_teams(settings))
 
 
 def three_phases_kept(given):
@@ -194,5 +195,5 @@ def test_an_algorithm_that_changes_the_state_is_told(forgotten):
 def test_hyperparameters_are_of_one_kind():
     """What a configuration holds is what an update gets."""
     settings = load("sharing=ps")
-    assert phases.hyperparameters(settings) is settings.algo
+    assert settings.algo_of(-1) is settings.algo
     assert dataclasses.is_dataclass(settings.algo) and jax.tree.leaves(settings.algo) != []

@@ -12,6 +12,8 @@ from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import rollout, value_norm
 from lorasa_jax.sharing import REGISTRY
 from lorasa_jax.training import clusters, phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 SMALL = [
     "algo.num_envs=32", "algo.rollout_length=20", "algo.chunk_length=10", "network.hidden=32",
@@ -26,13 +28,13 @@ def learn(*overrides, updates, switch=None):
         steps.append(f"switch_at={switch * 640}")
     config = configuration.load([*SMALL, *steps, *overrides])
     groups = clusters.find(config) if clusters.needed(config) else None
-    teams = phases.build_teams(config, groups)
+    teams = build_teams(config, groups)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     done = 0
     for index, team in enumerate(teams):
         if index:
             progress = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))(progress)
-        phase = phases.compile_phase(config, index, team, progress)
+        phase = compile_phase(config, index, team, progress)
         # The last quarter of the last phase is what `played` reports.
         first = (phase.end - done) * 3 // 4
         progress = phase.advance(progress, jnp.int32(first))
@@ -51,7 +53,7 @@ def predicted_values(team, progress):
     """V of fresh episodes' first observations, in units of return, and those observations."""
     state = jax.tree.map(lambda x: x[0], progress.state)
     runner = rollout.start(jax.random.key(1), team, 64)
-    _, values = rollout.critic_values(
+    _, values = team.critic_values(
         team, team.critic.scheme.weights(state.critic.banks), runner.critic_carry,
         runner.timestep.state, runner.first,
     )  # fmt: skip

@@ -14,7 +14,8 @@ from lorasa_jax import config, envs, sharing
 from lorasa_jax.envs import games
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import algorithms, mappo
-from lorasa_jax.training import execution, phases
+from lorasa_jax.training import run_folder
+from lorasa_jax.training.teams import build_teams
 
 
 def game(agents=2):
@@ -54,7 +55,7 @@ def test_a_way_of_sharing_takes_phases_keys_and_numbers_of_its_model(own):
     assert (ours.algo, ours.pretrain, ours.switch_at, ours.phase_names) == (
         theirs.algo, theirs.pretrain, theirs.switch_at, theirs.phase_names,
     )  # fmt: skip
-    banks = [team.actor.scheme.banks for team in phases.build_teams(ours)]
+    banks = [team.actor.scheme.banks for team in build_teams(ours)]
     assert [set(names) for names in banks] == [{"net"}, {"net", "adapters"}]
 
 
@@ -75,14 +76,14 @@ def test_a_way_of_sharing_has_keys_of_its_own(own):
     words = ["env=specialisation_4", "sharing=teams"]
     for given, index in (([], (0, 1, 0, 1)), (["sharing.teams=4"], (0, 1, 2, 3))):
         settings = config.load([*words, *given])
-        (team,) = phases.build_teams(settings)
+        (team,) = build_teams(settings)
         assert team.actor.scheme.banks["net"].index == index
     assert config.load(words).out != settings.out
     with pytest.raises(ConfigError, match=r"did you mean sharing\.teams"):
         config.load([*words, "sharing.team=3"])
     raw = settings.to_dict()
     del raw["sharing"]["teams"]  # a run from before the key
-    (team,) = phases.build_teams(config.resolve(OmegaConf.create(raw)))
+    (team,) = build_teams(config.resolve(OmegaConf.create(raw)))
     assert team.actor.scheme.banks["net"].index == (0, 1, 0, 1)
     sharing.register("clipped", sharing.REGISTRY.row("ps").make, like="ps", options={"clip": None})
     assert config.load(["sharing=clipped"]).sharing["clip"] is None  # not the paper's
@@ -223,8 +224,8 @@ def test_plugins_do_not_make_a_run_another(tmp_path, monkeypatch):
     )
     out = tmp_path / "run"
     for settings, there in ((plain, []), (plugged, ["quiet_module"]), (plain, ["quiet_module"])):
-        execution._claim(out, settings)
-        execution._rename_plugins(
+        run_folder.claim(out, settings)
+        run_folder.rename_plugins(
             out, settings
         )  # what is given when a run goes on is what it names from then on
         assert OmegaConf.load(out / "config.yaml").plugins == there

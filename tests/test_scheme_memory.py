@@ -10,6 +10,8 @@ from lorasa_jax import evaluate, run
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import phases, plan, runs
 from lorasa_jax.training.checkpoint import Checkpoints
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 GAME = [
     "env=specialisation_2", "algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=4",
@@ -38,11 +40,11 @@ def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(
 ):
     words, reported, memory = CASES[name]
     config = configuration.load([*GAME, *words, "num_seeds=2"])
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     last = len(teams) - 1
     begin = jax.jit(lambda: phases.until(config, teams, last))
     first = begin()
-    phase = phases.compile_phase(config, last, teams[last], first)
+    phase = compile_phase(config, last, teams[last], first)
     whole = phase.advance(begin(), jnp.int32(5))
     half = phase.advance(begin(), jnp.int32(2))
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -72,7 +74,7 @@ def test_adapters_that_rest_or_are_merged_have_a_sound_plan(name):
     words = [word for word in CASES[name][0] if not word.startswith("switch_at")]
     for order in ("ps:16,ps_lora:16,ps:16,ps_lora", "ps:16,ps_lora:16,merge,ps_lora"):
         config = configuration.load([*GAME, *words, f"phases=[{order}]"])
-        teams = phases.build_teams(config)
+        teams = build_teams(config)
         plan.check(config, teams)
         acts = [team.actor.scheme.after_update is not None for team in teams]
         assert acts == [False, True, *([False, True] if ",ps:" in order else [True])]
@@ -97,7 +99,7 @@ def test_ranks_are_in_the_summary_and_any_rank_is_served(tmp_path):
 
 def test_a_policy_without_ranks_has_none_to_serve(tmp_path):
     config = configuration.load([*GAME, "sharing=ps"])
-    (team,) = phases.build_teams(config)
+    (team,) = build_teams(config)
     state = jax.eval_shape(lambda: phases.start(jnp.uint32(0), team, config.algo))
     banks = jax.tree.map(lambda x: jnp.zeros(x.shape), state.actor.banks)
     policy = runs.policy_of(config, team, 0, banks, seed=0, step=0, out="RUN")

@@ -8,6 +8,8 @@ import pytest
 from lorasa_jax import config as configuration
 from lorasa_jax import run
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 GAME = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.chunk_length=5",
@@ -34,9 +36,9 @@ def test_every_phase_compiles_once_however_the_run_is_cut(tmp_path, caplog):
 @pytest.fixture(scope="module")
 def switched(quick_compiler):
     config = configuration.load(GAME)
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
-    phase = phases.compile_phase(config, 0, teams[0], progress)
+    phase = compile_phase(config, 0, teams[0], progress)
     before = phase.advance(progress, jnp.int32(3))
     after = jax.jit(lambda p: phases.switch(config, teams, 1, p))(before)
     return config, teams, before, after
@@ -80,9 +82,9 @@ def test_agents_act_the_same_right_after_the_switch(switched):
 def test_a_vmapped_seed_follows_the_single_one(switched):
     """Other kernels, so other last bits; the same run for all that matters."""
     config = configuration.load([*GAME, "num_seeds=2"])
-    team = phases.build_teams(config)[0]
+    team = build_teams(config)[0]
     progress = jax.jit(lambda: phases.begin(config, team))()
-    phase = phases.compile_phase(config, 0, team, progress)
+    phase = compile_phase(config, 0, team, progress)
     both = phase.advance(progress, jnp.int32(3))
     single = switched[2]
     for name in ("actor", "critic"):
@@ -101,7 +103,7 @@ def test_play_does_not_depend_on_how_training_was_cut(switched):
     ends = []
     for cuts in ((3,), (1, 2), (1, 1, 1)):
         progress = jax.jit(lambda: phases.begin(config, teams[0]))()
-        phase = phases.compile_phase(config, 0, teams[0], progress)
+        phase = compile_phase(config, 0, teams[0], progress)
         for n in cuts:
             progress = phase.advance(progress, jnp.int32(n))
         ends.append(progress.state.actor.banks)

@@ -31,6 +31,8 @@ from lorasa_jax.analysis import resources
 from lorasa_jax.learn import rollout
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 ANT = ["env=ant_4x2", "sharing=ps_lora", "num_seeds=5", "algo.rollout_length=160"]
 TIMES = 3  # timed updates and rollouts of a cell, in turns
@@ -66,8 +68,8 @@ SMALL = [
 
 def _state():
     config = configuration.load([*SMALL, "sharing=ps_lora"])
-    team = phases.build_teams(config)[0]
-    hp = phases.hyperparameters(config, 0)
+    team = build_teams(config)[0]
+    hp = config.algo_of(0)
     return config, team, hp, phases.start(jnp.uint32(0), team, hp)
 
 
@@ -148,12 +150,12 @@ def cell(overrides: list[str], size: float) -> dict[str, Any]:
     sizes = dict(word.split("=") for word in words)
     batch = int(sizes["algo.num_envs"]) * int(sizes["algo.rollout_length"])
     config = configuration.load([*words, f"total_steps={1000 * batch}", "eval_episodes=1"])
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     began = time.perf_counter()
     progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
-    phase = phases.compile_phase(config, len(teams) - 1, teams[-1], progress)
+    phase = compile_phase(config, len(teams) - 1, teams[-1], progress)
     compiling = time.perf_counter() - began
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
 
     def one(state):
         return rollout.collect(state.key, teams[-1], state, hp)[2]

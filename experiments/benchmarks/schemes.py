@@ -25,6 +25,8 @@ from lorasa_jax import config as configuration
 from lorasa_jax import envs, keys
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 TURNS = 15
 ONE_STAGE, TWO_STAGE = "algo.two_stage=false", "algo.two_stage=true"
@@ -49,12 +51,12 @@ def updating(overrides: list[str]):
     """(a function that runs one update of the last phase, seconds of compilation)."""
     config = configuration.load(overrides)
     groups = config.sharing.get("clusters")
-    teams = phases.build_teams(config, None if groups is None else tuple(groups))
+    teams = build_teams(config, None if groups is None else tuple(groups))
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     for index in range(1, len(teams)):
         progress = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))(progress)
     began = time.perf_counter()
-    phase = phases.compile_phase(config, len(teams) - 1, teams[-1], progress)
+    phase = compile_phase(config, len(teams) - 1, teams[-1], progress)
     compiling = time.perf_counter() - began
     box = [progress]
 
@@ -73,8 +75,7 @@ def shared(overrides: list[str]):
 def measure(overrides: list[str], rows=tuple(ROWS)) -> dict:
     """Seconds an update, and ratios to each row's base, of the rows."""
     base, config = shared(overrides)
-    options = dict(config.env)
-    agents = envs.make(options.pop("name"), **options).num_agents
+    agents = envs.make(**config.env).num_agents
     pairs = f"sharing.clusters={[i // 2 for i in range(agents)]}".replace(" ", "")
     epochs = f"algo.epochs={config.algo.epochs}"
     built = {}

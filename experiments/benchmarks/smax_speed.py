@@ -34,6 +34,8 @@ from lorasa_jax.envs.stacked import upstream
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 NUM_ENVS, TIMED_STEPS, REPEATS = 128, 50, 9
 UPDATES, TRAININGS = 2, 3
@@ -161,9 +163,9 @@ def training(script: Path) -> dict:
 def our_training(overrides: list[str]):
     """A function that goes on for UPDATES updates."""
     config = configuration.load([*TRAINING, *overrides])
-    team = phases.build_teams(config)[0]
+    team = build_teams(config)[0]
     box = [jax.jit(lambda: phases.begin(config, team))()]
-    phase = phases.compile_phase(config, 0, team, box[0])
+    phase = compile_phase(config, 0, team, box[0])
 
     def train():
         box[0] = phase.advance(box[0], jnp.int32(UPDATES))

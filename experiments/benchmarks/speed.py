@@ -30,6 +30,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import rollout
 from lorasa_jax.policy.networks import parameters
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 BLOCKS = (2, 5, 10)  # parts of an epoch's samples, of which the fastest counts for the floor
 
@@ -131,14 +133,14 @@ def product_seconds(team, steps: int, num_envs: int) -> dict[str, float]:
 def scheme_rows(base: list[str], name: str) -> dict[str, float]:
     """One scheme's finished phase: compile seconds, seconds per update, of which playing."""
     config = configuration.load([*base, f"sharing={name}"])
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()
     for index in range(1, len(teams)):
         enter = jax.jit(lambda p, i=index: phases.switch(config, teams, i, p))
         progress = enter(progress)
-    team, hp = teams[-1], phases.hyperparameters(config)
+    team, hp = teams[-1], config.algo_of(-1)
     began = time.perf_counter()
-    phase = phases.compile_phase(config, len(teams) - 1, team, progress)
+    phase = compile_phase(config, len(teams) - 1, team, progress)
     compiling = time.perf_counter() - began
 
     @jax.jit
@@ -176,7 +178,7 @@ def measure(overrides: list[str]) -> dict:
         "schemes": {scheme: scheme_rows(base, scheme) for scheme in ("ps", "ps_lora", "nps")},
     }
     result["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    team = phases.build_teams(config)[0]
+    team = build_teams(config)[0]
     result["product_seconds"] = product_seconds(team, config.algo.rollout_length, num_envs)
     physics = 1 / result["engine"][str(num_envs)]["raw"]
     for row in result["schemes"].values():

@@ -26,6 +26,7 @@ from lorasa_jax.envs.games import Game
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 from lorasa_jax.values import close, number, whole_number
 
 NAME, WIDTH = "crowd", 16
@@ -81,9 +82,7 @@ def _built(request, name, agents):
     words = [f"env={NAME}", f"env.agents={agents}", f"sharing={name}", *KEYS, "total_steps=2000"]
     config = configuration.load([*words, *request.keys])
     clustered = sharing.REGISTRY.row(name).clustered
-    return config, phases.build_teams(
-        config, tuple(i // 2 for i in range(agents)) if clustered else None
-    )
+    return config, build_teams(config, tuple(i // 2 for i in range(agents)) if clustered else None)
 
 
 def row(request, name: str, agents: int) -> dict:
@@ -111,7 +110,7 @@ def _measures(request, config, teams):
     progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
     state = jax.tree.map(lambda x: x[0], progress.state)
     team = teams[-1]
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
     update = resources.updating(state, team, hp, update_of(config.algo))
     acting = resources.acting(team, team.actor.scheme.weights(state.actor.banks), 1)
     seconds = resources.median_seconds({"update": update.call, "acting": acting.call}, turns)
@@ -129,7 +128,7 @@ def at_once(request, adapters: int) -> dict:
     print(f"measuring {adapters} adapters at once", flush=True)
 
     def begin():
-        return phases.start(jnp.uint32(0), team, phases.hyperparameters(config)).actor.banks
+        return phases.start(jnp.uint32(0), team, config.algo_of(-1)).actor.banks
 
     banks = jax.jit(begin)()
     tree = jax.jit(lambda banks: team.actor.scheme.weights(banks)[0])(banks)

@@ -32,6 +32,7 @@ from lorasa_jax.files import write_atomically
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 from lorasa_jax.values import whole_number
 
 ENVS = ("ant_2x4", "ant_4x2", "ant_8x1", "smac_2s3z", "smac_3s5z", "smac_MMM2")
@@ -87,10 +88,9 @@ def build(request, cell):
     config = configuration.load(words)
     groups = None
     if sharing.REGISTRY.row(cell.sharing).clustered:
-        options = dict(config.env)
-        agents = envs.make(options.pop("name"), **options).num_agents
+        agents = envs.make(**config.env).num_agents
         groups = tuple(i // 2 for i in range(agents))
-    return config, phases.build_teams(config, groups)
+    return config, build_teams(config, groups)
 
 
 def starcraft(config, teams, sizes):
@@ -145,7 +145,7 @@ def panel(request, built) -> list[dict]:
     for cell, (config, teams) in built.items():
         progress = jax.jit(functools.partial(phases.until, config, teams, len(teams) - 1))()
         state = jax.tree.map(lambda x: x[0], progress.state)
-        hp, team = phases.hyperparameters(config), teams[-1]
+        hp, team = config.algo_of(-1), teams[-1]
         updates[cell] = resources.updating(state, team, hp, update_of(config.algo))
         merged = team.actor.scheme.weights(state.actor.banks)
         steps[cell] = resources.acting(team, merged, batch)

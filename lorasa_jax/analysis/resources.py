@@ -59,7 +59,7 @@ def parameters_of(role: Role) -> Parameters:
 
 
 def team_parameters(team: Team) -> dict[str, Parameters]:
-    """{`actor`, `critic`: counts} of a phase's team, see `phases.build_teams`."""
+    """{`actor`, `critic`: counts} of a phase's team, see `training.teams.build_teams`."""
     return {"actor": parameters_of(team.actor), "critic": parameters_of(team.critic)}
 
 

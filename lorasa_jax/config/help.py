@@ -6,7 +6,8 @@ python -m lorasa_jax.config.help > docs/keys.md
 from collections.abc import Iterator
 
 from lorasa_jax import envs, keys
-from lorasa_jax.config.schema import GROUPS, LOGGERS, PRETRAIN, Network, Pretrain, RunKeys
+from lorasa_jax.config.run_keys import LOGGERS, RunKeys
+from lorasa_jax.config.schema import GROUPS, PRETRAIN, Network, Pretrain
 from lorasa_jax.registry import Row
 
 USAGE = """python -m lorasa_jax.run KEY=VALUE ...

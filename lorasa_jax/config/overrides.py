@@ -8,7 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
 from lorasa_jax import envs, keys
-from lorasa_jax.config.schema import GROUPS, LOGGERS, PRETRAIN, Network, RunKeys
+from lorasa_jax.config.run_keys import LOGGERS, RunKeys
+from lorasa_jax.config.schema import GROUPS, PRETRAIN, Network
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.values import close, listed, shown
 

@@ -14,18 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lorasa_jax import envs, keys, sharing
-from lorasa_jax.config import checks, overrides, paper, plugins, presets
+from lorasa_jax.config import checks, filling, overrides, paper, plugins
 from lorasa_jax.config.flags import Files
+from lorasa_jax.config.run_keys import LOGGERS, RunKeys
 from lorasa_jax.config.schema import (
     GROUPS,
     INDIFFERENT,
-    LOGGERS,
-    PRETRAIN,
     Config,
     Network,
-    Pretrain,
-    RunKeys,
-    place,
     sections,
 )
 from lorasa_jax.errors import ConfigError
@@ -144,17 +140,19 @@ def resolve(
     if given is None:
         _require_all(tree)
     else:
-        _preset(tree, cell, env.name, algo.cell, given, notes)
+        filling.take_preset(tree, cell, env.name, algo.cell, given, notes)
     run = {name: value for name, value in tree.items() if name not in SECTIONS}
     kinds = {"algo": algo.keys, "sharing": sharing_row.keys, "network": Network}
-    values = {name: _filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()}
+    values = {
+        name: filling.filled(_without_name(tree[name]), kind, cell) for name, kind in kinds.items()
+    }
     network = keys.convert(Network, values["network"], "network.")
-    run_keys = keys.convert(RunKeys, _filled(run, RunKeys, cell))
+    run_keys = keys.convert(RunKeys, filling.filled(run, RunKeys, cell))
     config = Config(
         **{**_fields(run_keys), "out": run_keys.out or ""},
         env=_environment(tree["env"], env.name),
         algo=dataclasses.replace(keys.convert(algo.keys, values["algo"], "algo."), name=algo.name),
-        pretrain=_pretrain(tree, sharing_row, values["algo"], algo.cell),
+        pretrain=filling.first_phase(tree, sharing_row, values["algo"], algo.cell),
         sharing={"name": sharing_row.name, **_sharing(sharing_row, values["sharing"], network)},
         network=network,
         logger=_logger(tree["logger"]),
@@ -192,20 +190,6 @@ def _without_name(section):
     return {name: value for name, value in section.items() if name != "name"}
 
 
-def _filled(section, kind, cell):
-    """A section whose null keys have the cell's numbers."""
-    fields = keys.keys(kind)
-
-    def from_cell(name):
-        return name in cell and name in fields and fields[name].metadata["key"].cell
-
-    missing = {name: None for name in fields if from_cell(name) and name not in section}
-    return {
-        name: cell[name] if value is None and from_cell(name) else value
-        for name, value in {**section, **missing}.items()
-    }
-
-
 def _environment(section, name):
     values = keys.convert(envs.keys_of(name), _without_name(section), "env.")
     if values.standardise and values.normalise != "none":
@@ -229,41 +213,6 @@ def _logger(section):
         raise ConfigError(f"logger={name} is not known; choose one of {', '.join(LOGGERS)}.")
     values = keys.convert(LOGGERS[name], _without_name(section), "logger.")
     return {"name": name, **_fields(values)}
-
-
-def _preset(tree, cell, env, algo, given, notes):
-    """Sets the preset's keys in place, except those that are given."""
-    preset = keys.value_of(RunKeys, "preset", tree.setdefault("preset", "paper"), "preset")
-    numbers = presets.numbers(preset, env, algo)
-    shares = ("total_steps", "switch_at")  # which follow a run's length, as the paper's do
-    cell.update({name: numbers[name] for name in shares if name in numbers})
-    for name, value in numbers.items():
-        section, last = place(tree, name)
-        if name not in given and name not in shares:
-            section[last] = value
-    for source in dict.fromkeys(row.source for row in presets.rows(preset, env, algo)):
-        notes.append(f"preset={preset}: {source}")
-
-
-def _pretrain(tree, sharing_row, algo, algo_cell):
-    """The first phase's numbers: its own keys, else the algorithm's if set, else the paper's."""
-    pretrain = tree.get("pretrain") or {}
-    if len(sharing_row.phases) == 1:
-        for name, value in pretrain.items():
-            if value is not None:
-                raise ConfigError(
-                    f"pretrain.{name}={value} needs a second phase, which "
-                    f"sharing={sharing_row.name} does not have; drop it or choose ps_lora."
-                )
-        return None
-    algo_section = tree["algo"]
-    sharing_cell = sharing_row.phases[0].scheme or sharing_row.cell
-    cell = paper.cell(tree["env"]["name"], algo_cell, sharing_cell)
-    filled = dict(pretrain)
-    for name in PRETRAIN:
-        if filled.get(name) is None:
-            filled[name] = cell[name] if algo_section.get(name) is None else algo[name]
-    return keys.convert(Pretrain, filled, "pretrain.")
 
 
 def _folder(config):

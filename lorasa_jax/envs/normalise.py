@@ -1,6 +1,6 @@
 """Observations normalised by running statistics, which training keeps and evaluation takes over."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -54,6 +54,11 @@ def normalised(moments: Moments, x: chex.Array) -> jax.Array:
     scale = jax.lax.rsqrt(moments.variance + EPSILON)
     mean, scale = (broadcast_to_rank(each, x.ndim) for each in (moments.mean, scale))
     return jnp.clip((x - mean) * scale, -CLIP, CLIP)
+
+
+def shown(moments: Moments | None, x: Any) -> jax.Array:
+    """Vectors [..., features] as networks see them: as they are without statistics."""
+    return x if moments is None else normalised(moments, x)
 
 
 class Normalise(ObservationWrapper):

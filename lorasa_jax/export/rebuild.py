@@ -50,10 +50,10 @@ def _statistics(env, scaling) -> Observed | None:
 
 
 def _team(folder, card):
-    options, action, network = dict(card["env"]), card["action"], card["network"]
+    options, action, network = card["env"], card["action"], card["network"]
     if envs.canonical(options["name"]) is None:  # policies are merged: no way of sharing is needed
         plugins.require(card.get("plugins", []))
-    env = envs.make(options.pop("name"), **options)
+    env = envs.make(**options)
     if action["kind"] == "discrete":
         distribution, space = Categorical(action["n"]), envs.Discrete(action["n"])
     else:

@@ -17,7 +17,7 @@ from lorasa_jax.learn.finished import Policy
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import EPSILON, HEAD
 from lorasa_jax.training import runs
-from lorasa_jax.training.reporting import SUMMARY
+from lorasa_jax.training.stored import SUMMARY
 
 
 def read(out: str, step: int | None = None, seed: int | None = None) -> Policy:

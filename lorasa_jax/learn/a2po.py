@@ -8,8 +8,8 @@ loop           `agent`: a turn is `epochs` steps of one agent, agents once each 
                `epoch`: a turn is one step, agents `epochs` times each (SMAX)
 order          rows of orders.ORDERS: `semi_greedy` (the highest score and a random one by turns),
                `random`, `fixed`
-trace          rows of returns.TRACES; `capped` is A2PO's, `none` HAPPO's
-clip_schedule  rows of CLIPS
+trace          rows of traces.TRACES; `capped` is A2PO's, `none` HAPPO's
+clip_schedule  rows of clips.CLIPS
 others         `clipped`: others' mean ratio over action dimensions, their product clipped to
                1 +- others_clip, inside the own ratio's clip (A2PO); `free`: their joint ratio,
                unclipped, times the advantage (HAPPO)
@@ -29,35 +29,18 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.keys import key
-from lorasa_jax.learn import agent_step, devices, observed, ppo, ratios, returns, rollout
+from lorasa_jax.learn import agent_step, devices, observed, ppo, ratios, returns, rollout, traces
 from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn.batch import Batch
-from lorasa_jax.learn.orders import ORDERS
+from lorasa_jax.learn.clips import CLIPS
+from lorasa_jax.learn.orders import ORDERS, Place, places
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.ratios import OTHERS
+from lorasa_jax.learn.reports import no_legal_action
 from lorasa_jax.learn.rollout import Episodes
+from lorasa_jax.learn.target_kl import guarded, means
 from lorasa_jax.learn.team import Learner, Team
 from lorasa_jax.learn.value_norm import ValueNorm
-
-
-def widening(clip, k, n):
-    """The paper's clip of the k-th of n agents: half of it at first, all of it for the last."""
-    return clip * (0.5 + 0.5 * k / n)
-
-
-def tight(clip, k, n):
-    """The first agent's clip for all, as the authors' code does on SMAC."""
-    del k
-    return clip * (0.5 + 0.5 / n)
-
-
-def constant(clip, k, n):
-    """The whole clip for all."""
-    del k, n
-    return clip
-
-
-CLIPS = {"widening": widening, "tight": tight, "constant": constant}
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ class A2po(Hyperparameters):
     trace: str = key(
         "capped", "how others' ratios shorten advantages' traces: the A2PO paper's, two of the "
         "authors' code, none",
-        choices=tuple(returns.TRACES),
+        choices=tuple(traces.TRACES),
     )  # fmt: skip
     clip_schedule: str = key(
         "widening", "the clip by an agent's place; tight: its first value throughout",
@@ -124,20 +107,6 @@ class Turns(NamedTuple):
     stopped: jax.Array
 
 
-class Place(NamedTuple):
-    """Whose turn it is: agent [], its place [] in the round from 0 on, the turn's key.
-
-    earlier [agent]: those before it in the round; others [agent]: those that were updated since
-    the trajectory was played, itself left out.
-    """
-
-    agent: jax.Array
-    place: jax.Array
-    key: jax.Array
-    earlier: jax.Array
-    others: jax.Array
-
-
 def update(
     state: TrainState, team_: Team, hp: A2po
 ) -> tuple[TrainState, dict[str, jax.Array], Episodes]:
@@ -156,8 +125,8 @@ def update(
 
     def one_round(turns, inputs):
         index, key = inputs
-        places = _places(ORDERS[hp.order](key, score), index, key)
-        return take_turns(turns, places, experience, index, team_, hp)
+        round_ = places(ORDERS[hp.order](key, score), index, key)
+        return take_turns(turns, round_, experience, index, team_, hp)
 
     turns = Turns(
         state.actor, state.critic, state.value_norm, jnp.ones_like(advantages), advantages,
@@ -167,8 +136,8 @@ def update(
     keys = jax.random.split(jax.random.fold_in(collect_key, 1), rounds)
     turns, reports = jax.lax.scan(one_round, turns, (jnp.arange(rounds), keys))
     value_mean = devices.mean((advantages + experience.steps.values).mean(), hp)
-    report = ppo.means(reports) | {"value_mean": value_mean}
-    report |= ppo.no_legal_action(trajectory, team_, hp)
+    report = means(reports) | {"value_mean": value_mean}
+    report |= no_legal_action(trajectory, team_, hp)
     statistics = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, turns.actor, turns.critic, turns.norm, runner, statistics)
     return state, report, devices.total(episodes, hp)
@@ -188,21 +157,8 @@ def _batch(state, trajectory, team_, hp) -> Batch:
     )
 
 
-def _places(agents, index, key) -> Place:
-    """All turns [place, ...] of a round by its order `agents` [place]; index []: its number."""
-    n = agents.shape[0]
-
-    def at(place):
-        agent = agents[place]
-        earlier = jnp.zeros(n, bool).at[agents].set(jnp.arange(n) < place)
-        others = (earlier | (index > 0)) & (jnp.arange(n) != agent)
-        return Place(agent, place, jax.random.fold_in(key, place), earlier, others)
-
-    return jax.vmap(at)(jnp.arange(n))
-
-
 def take_turns(
-    turns: Turns, places: Place, experience: Experience, index: jax.Array, team_: Team, hp: A2po
+    turns: Turns, round_: Place, experience: Experience, index: jax.Array, team_: Team, hp: A2po
 ):
     """One round: every agent's turn. Returns the turns after it, and the reports of all steps."""
     if hp.trace_others == "preceding":
@@ -212,7 +168,7 @@ def take_turns(
     def one_turn(turns, place):
         return turn(turns, place, experience, team_, hp)
 
-    return jax.lax.scan(one_turn, turns, places)
+    return jax.lax.scan(one_turn, turns, round_)
 
 
 def turn(turns: Turns, place: Place, experience: Experience, team_: Team, hp: A2po):
@@ -228,7 +184,7 @@ def turn(turns: Turns, place: Place, experience: Experience, team_: Team, hp: A2
         current = jax.lax.cond(place.others.any(), anew, lambda: current)
     advantages = corrected(turns.advantages, current, place, experience.steps, hp)
     agent_batch = _agent_batch(experience, advantages, agent, hp)
-    one_step = ppo.guarded(_step_of(place, team_, hp), hp.target_kl)
+    one_step = guarded(_step_of(place, team_, hp), hp.target_kl)
 
     def one_pass(carry, key):
         latest = current
@@ -253,7 +209,7 @@ def turn(turns: Turns, place: Place, experience: Experience, team_: Team, hp: A2
 def corrected(advantages, current, place: Place, steps: returns.Steps, hp: A2po) -> jax.Array:
     """Advantages [time, env, agent], the agent's at turn corrected for others' current ratios."""
     others = place.others if hp.trace_others == "all" else place.earlier
-    traced = returns.off_policy(
+    traced = traces.off_policy(
         jax.tree.map(lambda x: x[..., place.agent], steps),
         ratios.product(current, others.at[place.agent].set(True)),
         gamma=hp.gamma,
@@ -271,7 +227,7 @@ def retraced(turns: Turns, experience: Experience, team_: Team, hp: A2po) -> Tur
     if not team_.actor.scheme.independent:
         current = ratios.all_ratios(turns.actor, experience.batch, team_, hp)
     product = jnp.broadcast_to(current.prod(-1, keepdims=True), current.shape)
-    advantages = returns.off_policy(
+    advantages = traces.off_policy(
         experience.steps, product, gamma=hp.gamma, gae_lambda=hp.gae_lambda, trace=hp.trace
     )
     return turns._replace(ratios=current, advantages=advantages)

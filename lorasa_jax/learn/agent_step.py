@@ -1,13 +1,18 @@
 """Gradient steps of one agent alone, for algorithms that update agent by agent."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
 
 from lorasa_jax.learn import devices, ppo, team, value_norm
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.ppo import Hyperparameters
+from lorasa_jax.learn.reports import step_report
 from lorasa_jax.learn.team import Learner, Role, Team
 from lorasa_jax.learn.value_norm import ValueNorm
+from lorasa_jax.sharing import entry_of
 
 
 def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters, key=None):
@@ -31,13 +36,13 @@ def step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparameters, 
     samples = jnp.float32(hp.devices * batch.target.size)
     actor_extra, actor_measures = team.penalty(team_.actor, actor.banks, key)
     critic_extra, critic_measures = team.penalty(team_.critic, critic.banks, key)
-    actor, actor_norm = team.step_agent(
+    actor, actor_norm = step_agent(
         team_.actor, actor, actor_gradient, agent, acted, hp.lr_scale, actor_extra
     )
-    critic, critic_norm = team.step_agent(
+    critic, critic_norm = step_agent(
         team_.critic, critic, critic_gradient, agent, samples, hp.lr_scale, critic_extra
     )
-    report = ppo.report(sums, jnp.maximum(acted, 1.0), samples, actor_norm, critic_norm)
+    report = step_report(sums, jnp.maximum(acted, 1.0), samples, actor_norm, critic_norm)
     report |= team.named(actor_measures, critic_measures)
     return (actor, critic, norm), report
 
@@ -56,8 +61,38 @@ def critic_step(learners, batch: Batch, agent, clip, team_: Team, hp: Hyperparam
     gradient, _ = ppo.gradients(weights, entries, norm_of_agent, batch, team_, hp, clip)
     samples = jnp.float32(hp.devices * batch.target.size)
     extra, _ = team.penalty(team_.critic, critic.banks, key)
-    critic, _ = team.step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale, extra)
+    critic, _ = step_agent(team_.critic, critic, gradient, agent, samples, hp.lr_scale, extra)
     return actor, critic, norm
+
+
+def step_agent(
+    role: Role,
+    learner: Learner,
+    gradients: dict[str, Any],
+    agent: jax.Array,
+    count: jax.Array,
+    lr_scale=None,
+    extra: dict[str, Any] | None = None,
+) -> tuple[Learner, jax.Array]:
+    """One optimiser step for the entries that one agent [] uses; all others stay as they are.
+
+    gradients {bank: entry} are those of a sum over `count` samples; lr_scale and extra, which has
+    all entries, as for `step`.
+    Returns the learner and the largest gradient norm before clipping.
+    """
+    banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
+    for name, gradient in gradients.items():
+        entry = role.scheme.entry(name, agent)
+        mean = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), gradient)
+        mean = team.with_extra(mean, extra and entry_of(extra[name], entry))
+        norms.append(optax.global_norm(mean))
+        old = entry_of(learner.banks[name], entry), entry_of(learner.opt_state[name], entry)
+        updates, new_state = role.optimiser.update(mean, old[1])
+        new = optax.apply_updates(old[0], team.scaled(updates, lr_scale))
+        write = lambda all_, one, e=entry: all_.at[e].set(one)  # noqa: E731
+        banks[name] = jax.tree.map(write, banks[name], new)
+        opt_state[name] = jax.tree.map(write, opt_state[name], new_state)
+    return Learner(banks, opt_state), jnp.stack(norms).max()
 
 
 def _with_targets(norm: ValueNorm, targets, agent, hp) -> ValueNorm:

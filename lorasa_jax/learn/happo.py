@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lorasa_jax.keys import key
-from lorasa_jax.learn import returns
+from lorasa_jax.learn import traces
 from lorasa_jax.learn.a2po import A2po, update
 
 __all__ = ["Happo", "update"]
@@ -19,7 +19,7 @@ class Happo(A2po):
         choices=("per_dimension", "joint"),
     )  # fmt: skip
     order: str = key("random", "who comes first", choices=("semi_greedy", "random", "fixed"))
-    trace: str = key("none", "how others' ratios shorten traces", choices=tuple(returns.TRACES))
+    trace: str = key("none", "how others' ratios shorten traces", choices=tuple(traces.TRACES))
     clip_schedule: str = key(
         "constant", "the clip by an agent's place", choices=("widening", "tight", "constant")
     )

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn import devices, observed, ppo, returns, rollout, team, value_norm
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
+from lorasa_jax.learn.reports import no_legal_action, step_report
 from lorasa_jax.learn.rollout import Episodes
+from lorasa_jax.learn.target_kl import guarded, means
 from lorasa_jax.learn.team import Team
 
 
@@ -35,7 +37,7 @@ def update(
     runner, trajectory, episodes = rollout.collect(collect_key, team_, state, hp)
     advantages, targets = ppo.estimate(trajectory, state.value_norm, hp)
     batch = _batch(state, trajectory, advantages, targets, team_, hp)
-    one_step = ppo.guarded(
+    one_step = guarded(
         lambda learners, inputs: step(learners, inputs[0], team_, hp, inputs[1]), hp.target_kl
     )
 
@@ -48,8 +50,8 @@ def update(
         ((state.actor, state.critic, state.value_norm), jnp.zeros((), bool)),
         jax.random.split(jax.random.fold_in(collect_key, 1), hp.epochs),
     )
-    report = ppo.means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
-    report |= ppo.no_legal_action(trajectory, team_, hp)
+    report = means(reports) | {"value_mean": devices.mean(targets.mean(), hp)}
+    report |= no_legal_action(trajectory, team_, hp)
     statistics = observed.update(state.observed, trajectory, team_, hp)
     state = TrainState(key, actor, critic, norm, runner, statistics)
     return state, report, devices.total(episodes, hp)
@@ -105,6 +107,6 @@ def step(learners, batch: batches.Batch, team_: Team, hp, key=None):
         team_.critic, critic, critic_gradient, samples, hp.lr_scale, critic_extra
     )
     acted = jnp.maximum(active.sum(), 1.0)
-    report = ppo.report(sums, acted, samples.sum(), actor_norm, critic_norm)
+    report = step_report(sums, acted, samples.sum(), actor_norm, critic_norm)
     report |= team.named(actor_measures, critic_measures)
     return (actor, critic, norm), report

@@ -3,6 +3,8 @@
 score: how much there is to learn about an agent. The key is consumed.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -34,3 +36,30 @@ def fixed(key: jax.Array, score: jax.Array) -> jax.Array:
 
 
 ORDERS = {"semi_greedy": semi_greedy, "random": random, "fixed": fixed}
+
+
+class Place(NamedTuple):
+    """Whose turn it is: agent [], its place [] in the round from 0 on, the turn's key.
+
+    earlier [agent]: those before it in the round; others [agent]: those that were updated since
+    the trajectory was played, itself left out.
+    """
+
+    agent: jax.Array
+    place: jax.Array
+    key: jax.Array
+    earlier: jax.Array
+    others: jax.Array
+
+
+def places(agents: jax.Array, index: jax.Array, key: jax.Array) -> Place:
+    """All turns [place, ...] of a round by its order `agents` [place]; index []: its number."""
+    n = agents.shape[0]
+
+    def at(place):
+        agent = agents[place]
+        earlier = jnp.zeros(n, bool).at[agents].set(jnp.arange(n) < place)
+        others = (earlier | (index > 0)) & (jnp.arange(n) != agent)
+        return Place(agent, place, jax.random.fold_in(key, place), earlier, others)
+
+    return jax.vmap(at)(jnp.arange(n))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.envs.normalise import Observed
-from lorasa_jax.envs.types import Discrete
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
 from lorasa_jax.learn import devices, losses, returns, rollout, value_norm
@@ -143,19 +142,6 @@ def experience(trajectory, norm: ValueNorm, hp: Hyperparameters) -> dict[str, An
     }
 
 
-def no_legal_action(trajectory, team: Team, hp: Hyperparameters) -> dict[str, jax.Array]:
-    """The share [] of active agents' samples in which no action was legal, by the metric's name.
-
-    Nothing where actions are continuous: there `legal` tells which dimensions exist.
-    """
-    if not isinstance(team.env.action_space, Discrete):
-        return {}
-    active, legal = trajectory.transitions.active, trajectory.transitions.legal
-    without = jnp.sum(active & ~legal.any(-1)).astype(float)
-    without, count = devices.total((without, active.sum().astype(float)), hp)
-    return {"no_legal_action": without / jnp.maximum(count, 1.0)}
-
-
 def gradients(
     weights: Callable[[Any], tuple[Any, Any]],
     trained: Any,
@@ -224,51 +210,9 @@ def mean_over(exists: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.sum(x * exists, axis=-1) / jnp.maximum(exists.sum(-1), 1.0)
 
 
-def guarded(step: Callable, target_kl: float | None) -> Callable:
-    """step(carry, input) -> (carry, report), made to do nothing once the policy has moved too far.
-
-    The new step's carry is (carry, stopped []). The first step whose report says `approx_kl` above
-    target_kl is not taken, nor is any later one; that KL is of the policy that the step starts
-    from, to the one that played. Reports say then whether a step `ran` and was `taken`, for
-    `means`. Without a target nothing stops.
-    """
-
-    def always(state, inputs):
-        carry, report = step(state[0], inputs)
-        return (carry, state[1]), report
-
-    def until(state, inputs):
-        carry, stopped = state
-
-        def go():
-            moved, report = step(carry, inputs)
-            exceeded = report["approx_kl"] > target_kl
-            kept = jax.tree.map(lambda new, old: jnp.where(exceeded, old, new), moved, carry)
-            taken = (~exceeded).astype(float)
-            return (kept, exceeded), {**report, "ran": jnp.ones(()), "taken": taken}
-
-        def skip():
-            shapes = jax.eval_shape(go)[1]
-            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        return jax.lax.cond(stopped, skip, go)
-
-    return always if target_kl is None else until
-
-
 def step_keys(key: jax.Array, hp: Hyperparameters) -> jax.Array:
     """A key [minibatch] for every gradient step of a pass; `key` itself stays of use."""
     return jax.random.split(jax.random.fold_in(key, 1), hp.minibatches)
-
-
-def means(reports: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Means [] over the steps [...] that ran; `gradient_steps`: how many of them were taken."""
-    reports = dict(reports)
-    if "ran" not in reports:
-        return jax.tree.map(jnp.mean, reports)
-    ran, taken = reports.pop("ran"), reports.pop("taken")
-    averages = jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(ran.sum(), 1.0), reports)
-    return {**averages, "gradient_steps": taken.sum()}
 
 
 def log_probs(actor_weights, block: Batch, team: Team):
@@ -278,17 +222,3 @@ def log_probs(actor_weights, block: Batch, team: Team):
         agent_axis=1, prepared=True, types=block.types,
     )  # fmt: skip
     return team.distribution.log_prob(outputs, block.legal, block.action), outputs
-
-
-def report(sums: Losses, acted, samples, actor_norm, critic_norm) -> dict[str, jax.Array]:
-    """What training reports: means over samples, from sums."""
-    return {
-        "policy_loss": sums.policy / acted,
-        "value_loss": sums.value / samples,
-        "entropy": sums.entropy / acted,
-        "clip_fraction": sums.clipped / acted,
-        "approx_kl": sums.kl / acted,
-        "actor_grad_norm": actor_norm,
-        "critic_grad_norm": critic_norm,
-        **{name: value / acted for name, value in sums.measures.items()},
-    }

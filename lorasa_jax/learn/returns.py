@@ -56,21 +56,10 @@ def gae(*, gamma: float, gae_lambda: float, **trajectory) -> jax.Array:
     Value targets are `values` plus these.
     """
     td_steps = steps(gamma=gamma, **trajectory)
-    return _backward(td_steps, gamma * gae_lambda * td_steps.continues)
+    return backward(td_steps, gamma * gae_lambda * td_steps.continues)
 
 
-def off_policy(
-    trajectory: Steps, ratio: jax.Array, *, gamma: float, gae_lambda: float, trace: str
-) -> jax.Array:
-    """Advantages [time, ...] with traces that other agents' changed policies shorten.
-
-    ratio [time, ...] is the product of the preceding agents' and the agent's own ratios; ratios of
-    one give GAE (but for `squared`). trace names a row of TRACES.
-    """
-    return TRACES[trace](trajectory, ratio, gamma, gae_lambda)
-
-
-def _backward(trajectory, reach):
+def backward(trajectory: Steps, reach: jax.Array) -> jax.Array:
     """A_t = keeps_t (error_t + reach_t A_(t+1)); reach_t covers the way from t to t + 1."""
 
     def step(following, current):
@@ -81,55 +70,6 @@ def _backward(trajectory, reach):
     start = jnp.zeros_like(trajectory.errors[0])
     inputs = (trajectory.errors, reach, trajectory.keeps)
     return jax.lax.scan(step, start, inputs, reverse=True, unroll=16)[1]
-
-
-def _following(ratio):
-    """ratio_(t+1); the trajectory's end has no following step, and its reach is never used."""
-    return jnp.concatenate([ratio[1:], jnp.ones_like(ratio[:1])])
-
-
-def _capped(trajectory, ratio, gamma, gae_lambda):
-    """The A2PO paper's preceding-agent off-policy correction: lambda min(1, ratio) a step."""
-    reach = gamma * gae_lambda * jnp.minimum(1.0, _following(ratio))
-    return _backward(trajectory, reach * trajectory.continues)
-
-
-def _squared(trajectory, ratio, gamma, gae_lambda):
-    """The authors' code without `speedup_trace`: lambda enters a second time."""
-    reach = gamma * gae_lambda**2 * jnp.minimum(1.0, _following(ratio))
-    return _backward(trajectory, reach * trajectory.continues)
-
-
-def _running(trajectory, ratio, gamma, gae_lambda):
-    """The authors' code with `speedup_trace`: the running product is capped, and may recover.
-
-    P_(t,l) = min(1, ratio_l P_(t,l-1)), P_(t,t) = 1: no backward recursion, hence time x time.
-    """
-    length, decay = ratio.shape[0], gamma * gae_lambda
-    starts = jnp.arange(length).reshape(-1, *[1] * (ratio.ndim - 1))
-
-    def step(carry, current):
-        product, weight, total = carry
-        t, (ratio, error, reach, keeps) = current[0], (x[None] for x in current[1:])
-        begun, fresh = starts < t, starts == t
-        product = jnp.where(fresh, 1.0, jnp.minimum(1.0, ratio * product))
-        weight = jnp.where(fresh, keeps, jnp.where(begun, weight * decay * reach * keeps, 0.0))
-        return (product, weight, total + weight * product * error), None
-
-    # To reach a step, a trace passes the end of the step before it.
-    before = jnp.concatenate([jnp.ones_like(ratio[:1]), trajectory.continues[:-1]])
-    zero = jnp.zeros_like(ratio)
-    inputs = (jnp.arange(length), ratio, trajectory.errors, before, trajectory.keeps)
-    return jax.lax.scan(step, (zero + 1.0, zero, zero), inputs)[0][2]
-
-
-def _none(trajectory, ratio, gamma, gae_lambda):
-    """GAE whatever the others did (HAPPO)."""
-    del ratio
-    return _backward(trajectory, gamma * gae_lambda * trajectory.continues)
-
-
-TRACES = {"capped": _capped, "running": _running, "squared": _squared, "none": _none}
 
 
 def normalise(advantages: jax.Array, active: jax.Array, total: Callable = lambda x: x) -> jax.Array:

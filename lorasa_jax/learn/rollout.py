@@ -1,15 +1,15 @@
 """Collecting one trajectory of experience from many environments in one compiled scan."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax.envs.normalise import Observed, normalised
+from lorasa_jax.envs.normalise import Observed, shown
 from lorasa_jax.envs.types import TimeStep
+from lorasa_jax.learn import truncation
 from lorasa_jax.learn.resets import reset_ended
-from lorasa_jax.learn.team import Team, forward, types_in
+from lorasa_jax.learn.team import Team, critic_values, forward, types_in
 
 
 class Runner(NamedTuple):
@@ -79,14 +79,6 @@ class _Draws(NamedTuple):
     reset: jax.Array
 
 
-class _Ends(NamedTuple):
-    """Critic inputs at truncated episodes' last observations; `used` [env] slots are taken."""
-
-    state: jax.Array
-    carry: jax.Array
-    used: jax.Array
-
-
 def start(key: jax.Array, team: Team, num_envs: int) -> Runner:
     """Resets `num_envs` environments."""
     env_state, timestep = jax.vmap(team.env.reset)(jax.random.split(key, num_envs))
@@ -99,14 +91,6 @@ def start(key: jax.Array, team: Team, num_envs: int) -> Runner:
         jnp.ones(num_envs, bool),
         jnp.zeros(num_envs),
     )
-
-
-def critic_values(team, weights, carry, state, first):
-    """V [env, agent] in normalised space, and the next carry, at one time step."""
-    carry, out = forward(
-        team.critic.network, weights, carry, state[None], first[None], agent_axis=2
-    )
-    return carry, out["value"][0, ..., 0]
 
 
 def collect(key: jax.Array, team: Team, state, hp) -> tuple[Runner, Trajectory, Episodes]:
@@ -156,7 +140,8 @@ def unroll(
         carry, transitions = jax.lax.scan(step, carry, draws)
         return carry, (transitions, runner.actor_carry, runner.critic_carry)
 
-    no_ends = _no_ends(runner, end_slots(team.env, length))
+    slots = truncation.slots_of(team.env, length)
+    no_ends = truncation.none(runner.timestep.state, runner.critic_carry, slots)
     no_episodes = Episodes(*[jnp.zeros(())] * 3)
     carry, (transitions, actor_carry, critic_carry) = jax.lax.scan(
         run_chunk,
@@ -164,39 +149,15 @@ def unroll(
         _draw(key, team, length // chunk, chunk, runner.first.shape[0]),
     )
     runner, ends, episodes = carry
-    values = _values_after(team, critic_weights, runner, ends, statistics)
-    return runner, Trajectory(transitions, actor_carry, critic_carry, *values), episodes
-
-
-def _no_ends(runner: Runner, slots: int) -> _Ends:
-    return _Ends(
-        jnp.zeros((slots, *runner.timestep.state.shape), runner.timestep.state.dtype),
-        jnp.zeros((slots, *runner.critic_carry.shape)),
-        jnp.zeros(runner.first.shape, jnp.int32),
-    )
-
-
-def _values_after(team, critic_weights, runner, ends, statistics):
-    """V after the last step [env, agent], and of truncated episodes' ends [slot, env, agent]."""
-    last_state = _shown(statistics and statistics.state, runner.timestep.state)
+    of_state = statistics and statistics.state
+    last_state = shown(of_state, runner.timestep.state)
     _, last_value = critic_values(
         team, critic_weights, runner.critic_carry, last_state, runner.first
     )
-    never = jnp.zeros(runner.first.shape, bool)
-    _, end_values = jax.vmap(
-        lambda carry, state: critic_values(team, critic_weights, carry, state, never)
-    )(ends.carry, _shown(statistics and statistics.state, ends.state))
-    return last_value, end_values
-
-
-def end_slots(env, length: int) -> int:
-    """How many truncations one environment may see in `length` steps.
-
-    One every `max_steps` where it never truncates earlier (`truncates_early`), else one a step.
-    """
-    if getattr(env, "truncates_early", True):
-        return length
-    return math.ceil(length / env.max_steps)
+    ends = ends._replace(state=shown(of_state, ends.state))
+    end_values = truncation.values(team, critic_weights, ends)
+    trajectory = Trajectory(transitions, actor_carry, critic_carry, last_value, end_values)
+    return runner, trajectory, episodes
 
 
 def _draw(key, team, *shape) -> _Draws:
@@ -209,15 +170,11 @@ def _draw(key, team, *shape) -> _Draws:
     )
 
 
-def _shown(moments, x):
-    return x if moments is None else normalised(moments, x)
-
-
 def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
     """One step of all environments: act, step, remember truncated ends, reset."""
     env, timestep = team.env, runner.timestep
-    obs = _shown(statistics and statistics.obs, timestep.obs)
-    state = _shown(statistics and statistics.state, timestep.state)
+    obs = shown(statistics and statistics.obs, timestep.obs)
+    state = shown(statistics and statistics.state, timestep.state)
     types = types_in(team, runner.env_state)
     actor_carry, outputs = forward(
         team.actor.network, actor_weights, runner.actor_carry, obs[None], runner.first[None],
@@ -240,7 +197,7 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
         terminated=after.terminated, truncated=cut, slot=ends.used,
         types=types,
     )  # fmt: skip
-    ends = _remember(ends, cut, after.state, critic_carry)
+    ends = truncation.remember(ends, cut, after.state, critic_carry)
     new_state, new = reset_ended(env, ended, draws.reset, (env_state, after))
     episode_return = runner.episode_return + after.reward
     won = after.info.get("won", jnp.zeros_like(ended)).astype(float)
@@ -255,17 +212,6 @@ def _step(draws, team, actor_weights, critic_weights, runner, ends, statistics):
         jnp.where(ended, 0.0, episode_return),
     )
     return runner, ends, transition, Episodes(*sums)
-
-
-def _remember(ends, cut, state, carry):
-    slots, num_envs = ends.state.shape[:2]
-    # Where nothing was cut the slot is out of range, and nothing is written.
-    indices = jnp.where(cut, ends.used, slots), jnp.arange(num_envs)
-    return _Ends(
-        ends.state.at[indices].set(state, mode="drop"),
-        ends.carry.at[indices].set(carry, mode="drop"),
-        ends.used + cut.astype(ends.used.dtype),
-    )
 
 
 def next_values(trajectory: Trajectory, values: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lorasa_jax.policy.networks import RecurrentNetwork, Views
-from lorasa_jax.sharing import Scheme, agent_counts, entry_of
+from lorasa_jax.sharing import Scheme, agent_counts
 
 
 class Learner(NamedTuple):
@@ -109,11 +109,12 @@ def named(actor_measures: dict, critic_measures: dict) -> dict:
     return actor_measures | {f"critic_{name}": x for name, x in critic_measures.items()}
 
 
-def _with(gradient, extra):
+def with_extra(gradient: Any, extra: Any) -> Any:
+    """A gradient and, where there is one, that of a penalty."""
     return gradient if extra is None else jax.tree.map(jnp.add, gradient, extra)
 
 
-def _scaled(updates, lr_scale):
+def scaled(updates: Any, lr_scale: Any) -> Any:
     """An optimiser's updates at another learning rate, which Adam's are proportional to."""
     return updates if lr_scale is None else jax.tree.map(lambda x: lr_scale * x, updates)
 
@@ -140,40 +141,10 @@ def step(
     for name, gradient in gradients.items():
         samples = jnp.maximum(agent_counts(role.scheme.banks[name], counts), 1.0)
         mean = jax.vmap(lambda tree, n: jax.tree.map(lambda x: x / n, tree))(gradient, samples)
-        mean = _with(mean, extra and extra[name])
+        mean = with_extra(mean, extra and extra[name])
         norms.append(jax.vmap(optax.global_norm)(mean).max())
         updates, opt_state[name] = jax.vmap(role.optimiser.update)(mean, learner.opt_state[name])
-        banks[name] = optax.apply_updates(learner.banks[name], _scaled(updates, lr_scale))
-    return Learner(banks, opt_state), jnp.stack(norms).max()
-
-
-def step_agent(
-    role: Role,
-    learner: Learner,
-    gradients: dict[str, Any],
-    agent: jax.Array,
-    count: jax.Array,
-    lr_scale=None,
-    extra: dict[str, Any] | None = None,
-) -> tuple[Learner, jax.Array]:
-    """One optimiser step for the entries that one agent [] uses; all others stay as they are.
-
-    gradients {bank: entry} are those of a sum over `count` samples; lr_scale and extra, which has
-    all entries, as for `step`.
-    Returns the learner and the largest gradient norm before clipping.
-    """
-    banks, opt_state, norms = dict(learner.banks), dict(learner.opt_state), []
-    for name, gradient in gradients.items():
-        entry = role.scheme.entry(name, agent)
-        mean = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), gradient)
-        mean = _with(mean, extra and entry_of(extra[name], entry))
-        norms.append(optax.global_norm(mean))
-        old = entry_of(learner.banks[name], entry), entry_of(learner.opt_state[name], entry)
-        updates, new_state = role.optimiser.update(mean, old[1])
-        new = optax.apply_updates(old[0], _scaled(updates, lr_scale))
-        write = lambda all_, one, e=entry: all_.at[e].set(one)  # noqa: E731
-        banks[name] = jax.tree.map(write, banks[name], new)
-        opt_state[name] = jax.tree.map(write, opt_state[name], new_state)
+        banks[name] = optax.apply_updates(learner.banks[name], scaled(updates, lr_scale))
     return Learner(banks, opt_state), jnp.stack(norms).max()
 
 
@@ -234,6 +205,16 @@ def _by_type(apply, weights, carry, x, first, types):
         return jnp.take_along_axis(y, types[None, ..., None], axis=0)[0]
 
     return own(carry, types[-1]), {name: own(y, types) for name, y in outputs.items()}
+
+
+def critic_values(
+    team: Team, weights: tuple[Any, Any], carry, state, first
+) -> tuple[jax.Array, jax.Array]:
+    """The next carry of the critic, and V [env, agent] in normalised space, at one time step."""
+    carry, out = forward(
+        team.critic.network, weights, carry, state[None], first[None], agent_axis=2
+    )
+    return carry, out["value"][0, ..., 0]
 
 
 def types_in(team: Team, env_state: Any) -> jax.Array | None:

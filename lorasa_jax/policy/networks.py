@@ -22,7 +22,7 @@ from jax.lax import broadcast_to_rank
 
 from lorasa_jax.keys import key
 from lorasa_jax.policy.distributions import STD_LIMIT, SquashedGaussian
-from lorasa_jax.policy.recurrence import gru, matmul, unrolled
+from lorasa_jax.policy.recurrence import CELLS, matmul
 
 HEAD = "linear_7"
 _BEFORE, _AFTER = ("linear_1", "linear_2", "linear_3"), ("linear_6", HEAD)
@@ -256,52 +256,6 @@ class RecurrentNetwork(nn.Module):
 
     def initial_carry(self, *shape: int) -> jax.Array:
         return jnp.zeros((*shape, self.carry_size))
-
-
-class GRU(nn.Module):
-    """PyTorch's GRU on inputs projected beforehand, gates in the order reset, update, new."""
-
-    hidden: int
-
-    @nn.compact
-    def __call__(self, carry, gates, first):
-        kernel = self.param(
-            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 3 * self.hidden)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (3 * self.hidden,))
-        return gru(kernel, bias, carry, gates, first)
-
-
-class LSTM(nn.Module):
-    """PyTorch's LSTM on inputs projected beforehand, gates in the order in, forget, cell, out.
-
-    The carry [..., 2 hidden] is the hidden state and the cell state, side by side.
-    """
-
-    hidden: int
-
-    @nn.compact
-    def __call__(self, carry, gates, first):
-        kernel = self.param(
-            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 4 * self.hidden)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (4 * self.hidden,))
-
-        def step(carry, inputs):
-            gates, first = inputs
-            hidden, cell = jnp.split(jnp.where(first[..., None], 0.0, carry), 2, axis=-1)
-            gates = gates + matmul(hidden, kernel) + broadcast_to_rank(bias, gates.ndim)
-            parts = jnp.split(gates, 4, axis=-1)
-            enter, forget, leave = (nn.sigmoid(parts[i]) for i in (0, 1, 3))
-            cell = forget * cell + enter * jnp.tanh(parts[2])
-            hidden = leave * jnp.tanh(cell)
-            return jnp.concatenate([hidden, cell], axis=-1), hidden
-
-        return jax.lax.scan(step, carry, (gates, first), unroll=unrolled(gates.shape[0]))
-
-
-# Recurrent cells, and how many gates each has.
-CELLS = {"gru": (GRU, 3), "lstm": (LSTM, 4)}
 
 
 def parameters(network: RecurrentNetwork, key: jax.Array, features: int) -> dict:

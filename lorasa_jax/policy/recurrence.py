@@ -1,10 +1,10 @@
-"""The GRU over a sequence, with a backward pass of its own for long ones."""
+"""Recurrent layers over a sequence: an LSTM, and a GRU with its own backward pass for long ones."""
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen import sigmoid
 from jax.lax import broadcast_to_rank
 
 SHORT = 16  # steps up to which a loop is unrolled
@@ -37,8 +37,8 @@ def _cell(kernel, bias, hidden, gates):
     from_hidden = matmul(hidden, kernel) + broadcast_to_rank(bias, hidden.ndim)
     reset_h, update_h, new_h = jnp.split(from_hidden, 3, axis=-1)
     reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
-    reset = sigmoid(reset_x + reset_h)
-    update = sigmoid(update_x + update_h)
+    reset = nn.sigmoid(reset_x + reset_h)
+    update = nn.sigmoid(update_x + update_h)
     new = jnp.tanh(new_x + reset * new_h)
     return (1.0 - update) * new + update * hidden, (hidden, reset, update, new, new_h)
 
@@ -99,3 +99,49 @@ def _long_backward(residuals, gradients):
 
 
 _long.defvjp(_long_forward, _long_backward)
+
+
+class GRU(nn.Module):
+    """PyTorch's GRU on inputs projected beforehand, gates in the order reset, update, new."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, carry, gates, first):
+        kernel = self.param(
+            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 3 * self.hidden)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (3 * self.hidden,))
+        return gru(kernel, bias, carry, gates, first)
+
+
+class LSTM(nn.Module):
+    """PyTorch's LSTM on inputs projected beforehand, gates in the order in, forget, cell, out.
+
+    The carry [..., 2 hidden] is the hidden state and the cell state, side by side.
+    """
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, carry, gates, first):
+        kernel = self.param(
+            "kernel", nn.initializers.orthogonal(1.0), (self.hidden, 4 * self.hidden)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (4 * self.hidden,))
+
+        def step(carry, inputs):
+            gates, first = inputs
+            hidden, cell = jnp.split(jnp.where(first[..., None], 0.0, carry), 2, axis=-1)
+            gates = gates + matmul(hidden, kernel) + broadcast_to_rank(bias, gates.ndim)
+            parts = jnp.split(gates, 4, axis=-1)
+            enter, forget, leave = (nn.sigmoid(parts[i]) for i in (0, 1, 3))
+            cell = forget * cell + enter * jnp.tanh(parts[2])
+            hidden = leave * jnp.tanh(cell)
+            return jnp.concatenate([hidden, cell], axis=-1), hidden
+
+        return jax.lax.scan(step, carry, (gates, first), unroll=unrolled(gates.shape[0]))
+
+
+# Recurrent cells, and how many gates each has.
+CELLS = {"gru": (GRU, 3), "lstm": (LSTM, 4)}

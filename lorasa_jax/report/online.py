@@ -10,8 +10,9 @@ from typing import Any
 import wandb
 
 from lorasa_jax.errors import ConfigError
+from lorasa_jax.report.learning import SCORES
 from lorasa_jax.report.page import TITLES
-from lorasa_jax.report.story import SCORES, Story
+from lorasa_jax.report.story import Story
 from lorasa_jax.training import runs
 from lorasa_jax.training.identity import kept_identity
 from lorasa_jax.training.wandb_logger import _logged_in

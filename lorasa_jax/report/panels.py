@@ -36,7 +36,7 @@ def curves(runs: list[dict], score: str, colours: list[str], *, width: int = NAR
     """Learning curves of runs [run]: the mean over seeds, its interval, and where phases begin.
 
     runs: for every run `steps`, `phases` (step and name) and, under the name of the score, what
-    `story.learning` says of it. Where there are too few seeds for an interval, each of them is a
+    `learning.learning` says of it. Where there are too few seeds for an interval, each of them is a
     line of points. A dashed line is the level of an untrained team, from which the axis begins.
     """
     height = round(90 + 0.25 * width if width > NARROW else 0.72 * width)

@@ -14,19 +14,18 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import lorasa_jax
-from lorasa_jax import evaluate, sharing
-from lorasa_jax.analysis import activations, adapters, curves, diversity, policies, weights
+from lorasa_jax import episodes, sharing
+from lorasa_jax.analysis import activations, adapters, diversity, policies, weights
 from lorasa_jax.analysis.distances import distances_of
 from lorasa_jax.analysis.observations import collect
-from lorasa_jax.config import Config
 from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import Team
-from lorasa_jax.training import digests, reporting, runs, stored
+from lorasa_jax.report.learning import SCORES, learning, metrics, numbers, over_seeds
+from lorasa_jax.training import reporting, runs
 from lorasa_jax.values import flat, listed
 
-SCORES = ("eval_return", "win_rate", "action_std")
 # Keys that tell the seeds of one configuration apart, and where their runs lie.
 SEED_KEYS = ("seed", "num_seeds", "out", "init_from", "keep_at")
 
@@ -143,13 +142,13 @@ def tell(out: Path, name: str, policy: int | None, say: Callable[[str], None]) -
         colours=colours(page, len(agents)),
         observations=length * envs,
         distance=diversity.DISTANCE,
-        distances=_numbers(matrix),
+        distances=numbers(matrix),
         snd=diversity.snd(matrix) if len(agents) > 1 else None,
         layers=list(weights.ordered(measured.activations)),
-        norms=None if measured.norms is None else _numbers(adapters.by_layer(measured.norms)),
+        norms=None if measured.norms is None else numbers(adapters.by_layer(measured.norms)),
         **ranks_of(summary, config.seeds.index(policy)),
-        activations={k: _numbers(x) for k, x in weights.ordered(measured.activations).items()},
-        beyond={k: _numbers(x) for k, x in beyond(measured).items()},
+        activations={k: numbers(x) for k, x in weights.ordered(measured.activations).items()},
+        beyond={k: numbers(x) for k, x in beyond(measured).items()},
         replay=page,
     )
 
@@ -197,60 +196,6 @@ def beyond(measured: Behaviour) -> dict[str, np.ndarray]:
     return {layer: maps[layer] - shared[layer] for layer in weights.ordered(maps)}
 
 
-def metrics(out: Path, config: Config) -> list[dict]:
-    """The lines of a finished run's metrics.jsonl, which must be whole.
-
-    Raises:
-      ConfigError: lines are missing or damaged.
-    """
-    path = Path(out) / stored.METRICS
-    rows, lost = stored.metrics(out)
-    present = [(row["env_steps"], row["seed"]) for row in rows]
-    named = all(row["phase"] in config.phase_names for row in rows)
-    steps = sorted({step for step, _ in present})
-    expected = sorted((step, seed) for step in steps for seed in config.seeds)
-    ended = bool(steps) and steps[-1] == config.total_steps
-    if lost or sorted(present) != expected or not (ended and named):
-        raise ConfigError(f"{path} lacks lines; run it again in another folder.")
-    digest = digests.of_text(stored.metrics_text(rows))
-    if runs.summary(out).get("metrics_sha256", digest) != digest:
-        raise ConfigError(
-            f"{path} holds other numbers than the run wrote; run it again in another folder."
-        )
-    return rows
-
-
-def learning(rows: list[dict], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """{`steps`: [step], score: {`seeds`: [seed, step], `mean`, `median`, ...: [step]}}.
-
-    A score's `lower` and `upper` are quartiles, `low` and `high` the 95 % interval of the mean, or
-    None of too few seeds (`curves.LEAST_SEEDS`); its `reference` is the mean at step 0, of the
-    untrained team, or None. Scores are returns, and win rates where there are any, of greedy
-    episodes, and the mean standard deviation of continuous actions while training. What is not
-    finite is None.
-    """
-    result: dict[str, Any] = {"steps": sorted({row["env_steps"] for row in rows})}
-    for score in SCORES:
-        if not all(score in row for row in rows):
-            continue
-        at = {(row["seed"], row["env_steps"]): row[score] for row in rows}
-        values = [[at[seed, step] for step in result["steps"]] for seed in seeds]
-        result[score] = _over_seeds(np.array(values, float), result["steps"])
-    return result
-
-
-def _over_seeds(values, steps):
-    """What curves say of one score's values [seed, step]."""
-    summary = curves.summary(values)
-    low, high = curves.mean_interval(values) or (None, None)
-    parts = {
-        "seeds": values, "mean": values.mean(0), "low": low, "high": high,
-        **{name: getattr(summary, name) for name in ("median", "lower", "upper")},
-        "reference": values.mean(0)[0] if steps[0] == 0 else None,
-    }  # fmt: skip
-    return {name: None if x is None else _numbers(x) for name, x in parts.items()}
-
-
 def grouped(stories: list[Story]) -> list[Story]:
     """The stories with those of one configuration and different seeds joined into one.
 
@@ -284,7 +229,7 @@ def _joined(members):
     for score in SCORES:
         if score in first.curves:
             values = [seed for story in members for seed in story.curves[score]["seeds"]]
-            curves_[score] = _over_seeds(np.array(values, float), curves_["steps"])
+            curves_[score] = over_seeds(np.array(values, float), curves_["steps"])
     best = np.array(curves_["eval_return"]["mean"], float)
     summary["best_eval_return"] = float(best.max())
     summary["best_eval_step"] = curves_["steps"][int(best.argmax())]
@@ -293,10 +238,10 @@ def _joined(members):
 
 def replay(policy: Policy) -> str:
     """The page of one greedy episode of a policy."""
-    states, rewards = evaluate.episode(policy)
+    states, rewards = episodes.episode(policy)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.html"
-        evaluate.pictured(policy).replay(states, rewards, path, title=evaluate.title(policy))
+        episodes.pictured(policy).replay(states, rewards, path, title=episodes.title(policy))
         return path.read_text(encoding="utf-8")
 
 
@@ -307,10 +252,3 @@ def colours(page: str | None, agents: int) -> list[str]:
     if units:
         return [unit["colour"] for unit in units[:agents]]
     return [to_hex(colour) for colour in palette(agents)]
-
-
-def _numbers(values) -> Any:
-    """Lists of floats with as many digits as single precision has; None where not finite."""
-    if np.ndim(values):
-        return [_numbers(part) for part in values]
-    return float(f"{float(values):.8g}") if np.isfinite(values) else None

@@ -16,19 +16,11 @@ from lorasa_jax.sharing import (
 )
 from lorasa_jax.sharing.full import grouped, nps, ps
 from lorasa_jax.sharing.heads import mtl
-from lorasa_jax.sharing.lora import LoraSpec, adapted
-from lorasa_jax.sharing.scheme import (
-    REGISTRY,
-    Bank,
-    Given,
-    Scheme,
-    Sharing,
-    agent_counts,
-    entry_of,
-    gather,
-    register,
-)
+from lorasa_jax.sharing.lora import adapted
+from lorasa_jax.sharing.scheme import Bank, Scheme, agent_counts, entry_of, gather
 from lorasa_jax.sharing.seps import ClusterKeys
+from lorasa_jax.sharing.spec import LoraSpec
+from lorasa_jax.sharing.ways import REGISTRY, Given, Sharing, register
 
 REGISTRY.complete()
 

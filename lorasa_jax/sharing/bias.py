@@ -9,8 +9,10 @@ layer already; these are of every layer.
 
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.lora import LoraSpec, init_adapters, merge
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, entry_of, register
+from lorasa_jax.sharing.lora import init_adapters, merge
+from lorasa_jax.sharing.scheme import Bank, Scheme, entry_of
+from lorasa_jax.sharing.spec import LoraSpec
+from lorasa_jax.sharing.ways import Sharing, register
 
 OFFSETS = LoraSpec(rank=0, targets=(), bias="all", norms=True)
 

@@ -2,7 +2,8 @@
 
 import jax
 
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 def grouped(index: tuple[int, ...]) -> Scheme:

@@ -5,7 +5,8 @@ import numpy as np
 
 from lorasa_jax.policy.networks import HEAD, layer_of
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 def mtl(num_agents: int) -> Scheme:

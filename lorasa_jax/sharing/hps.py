@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
+from lorasa_jax.sharing.scheme import Bank, Scheme, times
+from lorasa_jax.sharing.ways import Sharing, register
 
 LEAST = 1e-12  # of a squared norm
 

@@ -28,7 +28,8 @@ from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.recurrence import matmul
 from lorasa_jax.sharing.full import ps
 from lorasa_jax.sharing.layers import LayerKeys, chosen
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, plus
+from lorasa_jax.sharing.ways import Sharing, register
 
 GAIN = 2**0.5  # of embeddings and hidden layers, as in the authors' code
 

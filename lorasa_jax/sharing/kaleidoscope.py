@@ -28,7 +28,8 @@ import jax.numpy as jnp
 from lorasa_jax.keys import convert, key
 from lorasa_jax.sharing.full import ps
 from lorasa_jax.sharing.layers import LayerKeys, chosen
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
+from lorasa_jax.sharing.scheme import Bank, Scheme, times
+from lorasa_jax.sharing.ways import Sharing, register
 
 LEAST, RANGE = -10.0, 5.0  # thresholds' logits begin uniform on [LEAST, LEAST + RANGE]
 DEEPEST = 3  # from this layer on all have the weight 2^DEEPEST

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 
 from lorasa_jax.keys import convert, key
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register
+from lorasa_jax.sharing.scheme import Bank, Scheme
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 @dataclass(frozen=True)

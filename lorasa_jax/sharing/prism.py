@@ -23,7 +23,8 @@ from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.recurrence import matmul
 from lorasa_jax.sharing.full import ps
 from lorasa_jax.sharing.layers import chosen
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
+from lorasa_jax.sharing.scheme import Bank, Scheme, times
+from lorasa_jax.sharing.ways import Sharing, register
 
 LOGIT = 2.0  # of every mask at first: open, but where a sigmoid still has a slope
 

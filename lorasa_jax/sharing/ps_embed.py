@@ -22,7 +22,8 @@ from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.networks import LAYERS
 from lorasa_jax.policy.recurrence import matmul
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, plus, register
+from lorasa_jax.sharing.scheme import Bank, Scheme, plus
+from lorasa_jax.sharing.ways import Sharing, register
 
 FIRST = LAYERS[0]
 

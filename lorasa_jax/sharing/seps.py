@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lorasa_jax.keys import key
 from lorasa_jax.sharing.full import grouped, ps
-from lorasa_jax.sharing.scheme import Sharing, register
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ Source: a control of this library; adapters after LoRASA, Sec. 2.2, and Hu et al
 
 from lorasa_jax.registry import Phase
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.lora import LoraKeys, LoraSpec, adapted
-from lorasa_jax.sharing.scheme import Scheme, Sharing, register
+from lorasa_jax.sharing.lora import adapted
+from lorasa_jax.sharing.lora_keys import LoraKeys
+from lorasa_jax.sharing.scheme import Scheme
+from lorasa_jax.sharing.spec import LoraSpec
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 def shared_lora(num_agents: int, spec: LoraSpec) -> Scheme:

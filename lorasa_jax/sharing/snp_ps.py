@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from lorasa_jax.keys import convert, key
 from lorasa_jax.policy.networks import HEAD, layer_of
 from lorasa_jax.sharing.full import ps
-from lorasa_jax.sharing.scheme import Bank, Scheme, Sharing, register, times
+from lorasa_jax.sharing.scheme import Bank, Scheme, times
+from lorasa_jax.sharing.ways import Sharing, register
 
 
 @dataclass(frozen=True)

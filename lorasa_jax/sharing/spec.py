@@ -7,6 +7,18 @@ from typing import Any, NamedTuple
 from lorasa_jax.policy.networks import LAYERS, layer_of
 
 
+class Schedule(NamedTuple):
+    """How ranks change; see ranks.RankKeys. rank: the largest of any layer."""
+
+    name: str
+    rank: int
+    target: float
+    warmup: float
+    settle: float
+    beta: float
+    orthogonality: float
+
+
 class LoraSpec(NamedTuple):
     """What is adapted, and how.
 
@@ -16,7 +28,7 @@ class LoraSpec(NamedTuple):
     bias: `none`, `lora` (biases of adapted layers get an offset per agent) or `all` (all biases).
     norms: whether LayerNorms get offsets per agent. Patterns that match nothing are for the
     configuration to refuse. kind and init: see variants.FORMS. rslora: scaling alpha / sqrt(r)
-    (Kalajdzievski 2023, arXiv 2312.03732). schedule: how ranks change (ranks.Schedule), if they do.
+    (Kalajdzievski 2023, arXiv 2312.03732). schedule: how ranks change, if they do.
     """
 
     rank: int
@@ -29,7 +41,7 @@ class LoraSpec(NamedTuple):
     kind: str = "lora"
     init: str = "paper"
     rslora: bool = False
-    schedule: Any = None
+    schedule: Schedule | None = None
 
     def adapts(self, layer: str) -> bool:
         return any(fnmatchcase(layer, pattern) for pattern in self.targets)

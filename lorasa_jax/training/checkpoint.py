@@ -27,7 +27,8 @@ import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from lorasa_jax.errors import ConfigError, TrainingError
-from lorasa_jax.training import digests
+from lorasa_jax.training import digests, stored_form
+from lorasa_jax.training.stored_form import to_numpy
 
 # Orbax reports its every step as a warning or info through absl's logger.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -157,7 +158,7 @@ class Checkpoints:
         """
         if update == self.latest():
             return
-        arrays = _to_numpy(state)
+        arrays = to_numpy(state)
         saved = ocp.args.StandardSave(arrays)
         beside = ocp.args.JsonSave({**meta, "digested": True})
         try:
@@ -182,13 +183,13 @@ class Checkpoints:
           TrainingError: it cannot be read, or differs.
         """
         try:
-            read = _to_numpy(self.read(update, lambda _: state)[1])
+            read = to_numpy(self.read(update, lambda _: state)[1])
         except (DamagedError, UnfitError) as error:
             raise TrainingError(
                 f"checkpoint {update} was written to {self.folder} and cannot be read back "
                 f"({error}); choose another folder."
             ) from error
-        pairs = zip(jax.tree.leaves(read), jax.tree.leaves(_to_numpy(state)), strict=True)
+        pairs = zip(jax.tree.leaves(read), jax.tree.leaves(to_numpy(state)), strict=True)
         if any(one.tobytes() != other.tobytes() for one, other in pairs):
             raise TrainingError(
                 f"checkpoint {update} in {self.folder} is read back as another state than was "
@@ -234,35 +235,28 @@ class Checkpoints:
         later: {field of `like`: value}; entries of that field, a dictionary, which a checkpoint of
         an earlier version lacks, get this value.
         """
-        stored = self._stored(update)
-        missing = {
-            name: [key for key in getattr(like, name) if (name, key) not in stored]
-            for name in later
+        present, abstract = self._present(update), stored_form.abstract(like)
+        new = {
+            name: {
+                key: np.full_like(x, value)
+                for key, x in getattr(abstract, name).items()
+                if (name, key) not in present
+            }
+            for name, value in later.items()
         }
-        abstract = jax.tree.map(
-            lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(_keys_to_data, like)
-        )
-        requested = (
-            abstract._replace(
-                **{
-                    name: {key: x for key, x in getattr(abstract, name).items() if key not in keys}
-                    for name, keys in missing.items()
-                }
-            )
-            if later
-            else abstract
-        )
-        stored_form = _without_none(_with_placeholders(requested))
-        saved = self._manager.restore(
-            update, args=ocp.args.Composite(state=ocp.args.StandardRestore(stored_form))
-        )["state"]
-        saved = _with_none(requested, saved)
-        for name, keys in missing.items():
-            new = {key: np.full_like(getattr(abstract, name)[key], later[name]) for key in keys}
-            saved = saved._replace(**{name: {**getattr(saved, name), **new}})
-        return jax.tree.map(_restored, like, saved)
+        asked = {
+            name: {key: x for key, x in getattr(abstract, name).items() if key not in entries}
+            for name, entries in new.items()
+        }
+        requested = abstract._replace(**asked) if later else abstract
+        arguments = ocp.args.StandardRestore(stored_form.storable(requested))
+        saved = self._manager.restore(update, args=ocp.args.Composite(state=arguments))["state"]
+        saved = stored_form.with_none(requested, saved)
+        for name, entries in new.items():
+            saved = saved._replace(**{name: {**getattr(saved, name), **entries}})
+        return jax.tree.map(stored_form.restored, like, saved)
 
-    def _stored(self, update):
+    def _present(self, update):
         """The paths of a checkpoint's arrays."""
         path = self.folder / str(update) / "state" / "_METADATA"
         arrays = json.loads(path.read_text())["tree_metadata"].values()
@@ -270,55 +264,6 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
-
-
-def _is_key(x):
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _keys_to_data(tree):
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _to_numpy(tree):
-    return _without_none(_with_placeholders(jax.tree.map(np.asarray, _keys_to_data(tree))))
-
-
-def _with_placeholders(tree):
-    """The tree with arrays of one zero in place of empty ones, which Orbax refuses to store."""
-    return jax.tree.map(lambda x: x if x.size else np.zeros(1, x.dtype), tree)
-
-
-def _restored(like, stored):
-    """A stored array as the state has it: a key, an empty array, or what was stored."""
-    if _is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(stored))
-    return jnp.asarray(stored) if like.size else jnp.zeros(like.shape, like.dtype)
-
-
-def _without_none(tree) -> Any:
-    """The tree with tuples that have None fields as dictionaries without those fields.
-
-    To Orbax a field of None differs from one that is absent, as before it was added.
-    """
-    if isinstance(tree, dict):
-        return {key: _without_none(x) for key, x in tree.items()}
-    if not hasattr(tree, "_fields"):
-        return tuple(map(_without_none, tree)) if isinstance(tree, tuple) else tree
-    if any(x is None for x in tree):
-        return {key: _without_none(x) for key, x in tree._asdict().items() if x is not None}
-    return type(tree)(*map(_without_none, tree))
-
-
-def _with_none(like, stored) -> Any:
-    """A tree of `_without_none`, in the structure of `like`."""
-    if isinstance(like, dict):
-        return {key: _with_none(like[key], x) for key, x in stored.items()}
-    if not hasattr(like, "_fields"):
-        return tuple(map(_with_none, like, stored)) if isinstance(like, tuple) else stored
-    parts = stored if isinstance(stored, dict) else stored._asdict()
-    fields = like._asdict().items()
-    return type(like)(*(None if x is None else _with_none(x, parts[key]) for key, x in fields))
 
 
 def _require_room(folder, arrays):

@@ -72,8 +72,7 @@ def settle(
 
 
 def _agents(config):
-    options = dict(config.env)
-    return envs.make(options.pop("name"), **options).num_agents
+    return envs.make(**config.env).num_agents
 
 
 def check(config: Config) -> None:
@@ -82,8 +81,7 @@ def check(config: Config) -> None:
     Raises:
       ConfigError: two agents, or given clusters that do not cover all agents.
     """
-    options = dict(config.env)
-    env = envs.make(options.pop("name"), **options)
+    env = envs.make(**config.env)
     groups = config.sharing["clusters"]
     if groups is None:
         if env.num_agents < 3:
@@ -109,12 +107,13 @@ def find(config: Config) -> tuple[int, ...]:
     clusters of its first seed. Reproducible from that seed.
     """
     from lorasa_jax.training import phases
+    from lorasa_jax.training.teams import build_teams
 
     groups = config.sharing["clusters"]
     if groups is not None:
         return clustering.renumbered(groups)
-    team = phases.build_teams(config, independent=True)[0]
-    hp = phases.hyperparameters(config)
+    team = build_teams(config, independent=True)[0]
+    hp = config.algo_of(-1)
     play_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
 
     @jax.jit

@@ -1,61 +1,24 @@
 """A run: chunks of updates between evaluations, checkpoints, the switch, and interruptions."""
 
 import contextlib
-import functools
-import math
-import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import terminal
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
-from lorasa_jax.training import digests, phases, stored, switching
-from lorasa_jax.training.checkpoint import Checkpoints, DamagedError, UnfitError
+from lorasa_jax.training import measures, phases, switching
+from lorasa_jax.training.checkpoint import Checkpoints
 from lorasa_jax.training.phases import Progress
-from lorasa_jax.training.program import Member, Program
-from lorasa_jax.training.reporting import finite_mean, read_metrics, returns_by_step
-
-
-@dataclass
-class Stop:
-    """Set by SIGINT, SIGTERM, SIGHUP or a callback; the run ends after the chunk under way.
-
-    compiling: nothing has happened since the last checkpoint, and compiled code cannot be asked to
-    stop: Ctrl-C ends the program as it does elsewhere.
-    """
-
-    signal: str | None = None
-    compiling: bool = False
-    _old: dict = field(default_factory=dict)
-
-    def __enter__(self):
-        for number in terminal.stop_signals():
-            self._old[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def before(self, number):
-        """The handler of a signal that this one took the place of."""
-        return self._old[number]
-
-    def _handle(self, number, frame):
-        before = self._old[number]
-        if self.compiling and number == signal.SIGINT and callable(before):
-            before(number, frame)
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number).name
+from lorasa_jax.training.program import Program
+from lorasa_jax.training.reporting import finite_mean, read_metrics
+from lorasa_jax.training.restore import restored
+from lorasa_jax.training.stop import Stop
+from lorasa_jax.training.together import Member
 
 
 class Run:
@@ -168,90 +131,21 @@ class Run:
             margin=self.config.switch_margin,
         )
 
-    def parameter_counts(self) -> dict[str, int]:
-        """Numbers of parameters of one seed's finished run, by role and bank."""
-        state, team = self.progress.state, self.teams[-1]
-        return {
-            f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(learner.banks[bank]))
-            for role, learner, scheme in (
-                ("actor", state.actor, team.actor.scheme),
-                ("critic", state.critic, team.critic.scheme),
-            )
-            for bank in learner.banks
-            if not scheme.banks[bank].memory
-        }
-
-    def ranks(self) -> list[dict[str, list[int]]]:
-        """Ranks {layer: [agent]} that training decided, of every seed; empty where it did not."""
-        scheme, banks = self.teams[-1].actor.scheme, self.progress.state.actor.banks
-        if scheme.ranks is None:
-            return []
-        found = jax.tree.map(np.asarray, jax.vmap(scheme.ranks)(banks))
-        index = scheme.banks["adapters"].index
-        return [
-            {layer: [int(ranks[seed, i]) for i in index] for layer, ranks in found.items()}
-            for seed in range(self.config.num_seeds)
-        ]
-
     def _restore(self):
-        """(phase, progress) of the newest checkpoint that is whole; damaged ones are set aside."""
-        found, damage = self._newest_whole()
-        if damage:
-            self._set_aside(damage, found and found[0])
+        """(phase, progress) of the newest checkpoint that is whole, if any."""
+        say = self.reporter.say
+        found, self.lost = restored(self.config, self.teams, self.checkpoints, say)
         if found is None:
             return None
         update, meta, progress = found
         self.seconds.update(meta["seconds"])
         self.since_line = list(meta["since_line"])
         self.lost += meta.get("lost", 0)
-        returns = meta.get("returns") or _logged_returns(self.config, update)
-        self.returns = [(at, mean) for at, mean in returns if math.isfinite(mean)]
+        self.returns, self.evaluated_updates = meta["returns"], meta["evaluated"]
         batch = self.config.batch
-        evaluated = tuple(at * batch for at in meta.get("evaluated", [at for at, _ in returns]))
+        evaluated = tuple(at * batch for at in self.evaluated_updates)
         self.reporter.rewind(update * batch, evaluated, meta.get("metrics_sha256"))
-        self.evaluated_updates = [step // batch for step in evaluated]
         return meta["phase"], progress
-
-    def _newest_whole(self):
-        """(update, meta, progress) of the newest whole checkpoint, and {newer update: damage}."""
-        damage: dict[int, DamagedError] = {}
-        for update in reversed(self.checkpoints.all()):
-            try:
-                meta, progress = self.checkpoints.read(update, self._shapes, phases.LATER)
-            except DamagedError as error:
-                damage[update] = error
-            except UnfitError as error:
-                raise TrainingError(
-                    f"checkpoint {update} in {self.checkpoints.folder} is whole and does not fit "
-                    f"what is to be trained ({error}); use the version and the plugins that wrote "
-                    "it, or choose another folder."
-                ) from error
-            else:
-                return (update, meta, progress), damage
-        return None, damage
-
-    def _shapes(self, meta):
-        missing = [key for key in ("phase", "seconds", "since_line") if key not in meta]
-        if missing:
-            raise DamagedError(f"its meta/metadata lacks {', '.join(missing)}")
-        if not 0 <= meta["phase"] < len(self.teams):
-            raise DamagedError(f"it is of phase {meta['phase']}, which there is not")
-        return jax.eval_shape(
-            functools.partial(phases.until, self.config, self.teams, meta["phase"])
-        )
-
-    def _set_aside(self, damage, update):
-        """Says what is damaged, and renames it, so that its number can be written again."""
-        self.lost = len(damage)
-        whence = "none is whole, and training begins again"
-        if update is not None:
-            whence = f"training goes on from that of update {update}"
-        for newer, error in sorted(damage.items()):
-            place = self.checkpoints.set_aside(newer)
-            self.reporter.say(
-                f"warning: the checkpoint of update {newer} is damaged ({error}); {whence}, and "
-                f"the damaged one is kept as {place}"
-            )
 
     def _switch(self, index, progress):
         banks = self.teams[index].actor.scheme.banks
@@ -283,8 +177,8 @@ class Run:
         self.since_line = [self.since_line[0] + n, self.since_line[1] + took]
         self._check_finite(progress)
         self.reporter.advanced(
-            phase.name, update + n, took / n, _played(progress.episodes), _train_wins(progress),
-            _spread(progress),
+            phase.name, update + n, took / n, measures.played(progress.episodes),
+            measures.train_wins(progress), measures.spread(progress),
         )  # fmt: skip
         return progress
 
@@ -315,8 +209,8 @@ class Run:
         updates, seconds = self.since_line
         speed = updates * config.batch * config.num_seeds / seconds if updates else None
         rows = [
-            _row(config, phase.name, update, seed, i, results, progress, speed)
-            for i, seed in enumerate(config.seeds)
+            measures.row(config, phase.name, update, i, results, progress, speed)
+            for i in range(config.num_seeds)
         ]
         if self.lost:
             rows = [{**row, "lost_checkpoints": self.lost} for row in rows]
@@ -343,7 +237,7 @@ class Run:
             "lost": self.lost,
             "config": self.config.to_dict(),
             "clusters": None if self.clusters is None else list(self.clusters),
-            "metrics_sha256": self._metrics_digest(_update(progress)),
+            "metrics_sha256": self.reporter.metrics_digest(),
         }
         self.checkpoints.save(_update(progress), progress, meta)
         if not self.proved:
@@ -351,73 +245,6 @@ class Run:
             self.proved = True
         self.seconds["checkpoint"] += time.perf_counter() - began
 
-    def _metrics_digest(self, update):
-        rows = read_metrics(self.config.out)
-        steps = update * self.config.batch
-        return digests.of_text(stored.metrics_text([r for r in rows if r["env_steps"] <= steps]))
-
 
 def _update(progress: Progress) -> int:
     return int(np.asarray(progress.update).reshape(-1)[0])
-
-
-def _logged_returns(config, update):
-    """What checkpoints of 0.1.0 do not hold: the returns up to `update`, from the metrics."""
-    rows = read_metrics(config.out)
-    returns = returns_by_step([row for row in rows if row["env_steps"] <= update * config.batch])
-    means = [(steps // config.batch, finite_mean(values)) for steps, values in returns.items()]
-    return [(at, mean) for at, mean in means if mean is not None]
-
-
-def _played(episodes):
-    """Mean return of the episodes since the last evaluation, over all seeds."""
-    count = float(np.sum(episodes.count))
-    return float(np.sum(episodes.returns)) / count if count else math.nan
-
-
-def _spread(progress):
-    """Mean standard deviation of actions since the last evaluation; None if they are discrete."""
-    if "action_std" not in progress.sums:
-        return None
-    updates = float(np.sum(progress.sums["updates"]))
-    return float(np.sum(progress.sums["action_std"])) / updates if updates else math.nan
-
-
-def _train_wins(progress, seed=slice(None)):
-    """Share of the episodes since the last evaluation that were won; None without such a notion."""
-    if "won" not in progress.state.runner.timestep.info:
-        return None
-    count = float(np.sum(progress.episodes.count[seed]))
-    return float(np.sum(progress.episodes.wins[seed])) / count if count else math.nan
-
-
-def _row(config, phase, update, seed, i, results, progress, speed) -> dict[str, Any]:
-    """One line of metrics.jsonl."""
-    returns = np.asarray(results.returns[i], float)
-    finite = returns[np.isfinite(returns)]
-    bad = len(returns) - len(finite)
-    finished = float(progress.episodes.count[i])
-    row = {
-        "env_steps": update * config.batch,
-        "seed": seed,
-        "phase": phase,
-        "eval_return": float(finite.mean()) if len(finite) else None,
-        "eval_return_std": float(finite.std()) if len(finite) else None,
-        "eval_episodes": len(returns),
-        **({"eval_not_finite": bad} if bad else {}),
-        **_win_rate(results, i),
-        "eval_length": float(np.asarray(results.lengths[i]).mean()),
-        "train_return": float(progress.episodes.returns[i]) / finished if finished else None,
-        "train_episodes": int(finished),
-        **({} if results.won is None else {"train_win_rate": _train_wins(progress, i)}),
-        "steps_per_second": speed,
-    }
-    updates = float(progress.sums["updates"][i])
-    for name, value in progress.sums.items():
-        if name != "updates":
-            row[name] = float(value[i]) / updates if updates else None
-    return row
-
-
-def _win_rate(results, i):
-    return {} if results.won is None else {"win_rate": float(np.asarray(results.won[i]).mean())}

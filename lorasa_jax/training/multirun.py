@@ -9,16 +9,11 @@ finished.
 import contextlib
 import dataclasses
 import functools
-import io
-import multiprocessing
 import shutil
-import signal
 import sys
-import threading
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
 
 from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
@@ -29,13 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lorasa_jax import config as configuration
-from lorasa_jax import envs, sharing, terminal
+from lorasa_jax import envs, sharing
 from lorasa_jax.config import plugins
 from lorasa_jax.config.overrides import PRIMARY, register, sentence, spelled
 from lorasa_jax.config.schema import GROUPS
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn import algorithms
-from lorasa_jax.training import execution, jobs, side_by_side, slurm
+from lorasa_jax.training import jobs, outcomes, run_folder, side_by_side, slurm
+from lorasa_jax.training.outcomes import Outcome
 from lorasa_jax.values import listed, whole_number
 
 # Launchers that are packages of their own, and what we set where their own values do not suit:
@@ -54,26 +50,6 @@ OURS = {
 }
 
 OPTUNA = "optuna"
-SAVED = "stopped and saved"
-_stopped = threading.Event()  # set by a signal: jobs that have not begun do not begin
-
-
-class Outcome(NamedTuple):
-    """How a job ended: its folder, an exit code as of `run.main`, and a message.
-
-    score: the final return, where there is one; what a search maximises.
-    """
-
-    out: str
-    code: int
-    message: str
-    score: float | None = None
-
-    def __float__(self) -> float:
-        """What a search takes for the job's value."""
-        if self.score is None:
-            raise ValueError(f"{self.out}: {self.message}")
-        return self.score
 
 
 def batch(overrides: list[str]) -> int:
@@ -107,19 +83,19 @@ def batch(overrides: list[str]) -> int:
             members, notes = jobs.split(overrides, hydra.config_loader)
         configs = _checked(members)
         print(*notes, f"{launcher}: {len(members)} runs", sep="\n", flush=True)
-        _stopped.clear()
+        outcomes.stopped.clear()
         if launcher == side_by_side.NAME:
-            return _print_outcomes(_vmap(configs, overrides))
+            return outcomes.show(_vmap(configs, overrides))
         if launcher == slurm.LAUNCHER:
             from lorasa_jax.training import slurm_launcher
 
             slurm_launcher.install()
-        with _hydra() as hydra, _stopping(launcher):
+        with _hydra() as hydra, outcomes.stopping(launcher):
             returns = jobs.run(hydra, task, overrides, members)
     except HydraException as error:
         raise ConfigError(sentence(error, overrides)) from error
     except BrokenProcessPool as error:
-        if _stopped.is_set():
+        if outcomes.stopped.is_set():
             raise KeyboardInterrupt from error
         raise TrainingError(
             "a job's process was killed, often for want of memory; the same command continues, "
@@ -132,18 +108,18 @@ def batch(overrides: list[str]) -> int:
             "a job's process was killed, often for want of memory or time; the same command "
             f"continues ({str(error).splitlines()[0]})."
         ) from error
-    return _print_outcomes([result.return_value for results in returns for result in results])
+    return outcomes.show([result.return_value for results in returns for result in results])
 
 
 def _search(launcher, task, overrides):
     """Runs a search's trials and prints the best of them; returns the exit code."""
     print(f"{launcher}: a search, which maximises the final return", flush=True)
-    _stopped.clear()
-    with _hydra() as hydra, _stopping(launcher):
+    outcomes.stopped.clear()
+    with _hydra() as hydra, outcomes.stopping(launcher):
         folder = Path(hydra.compose_config(PRIMARY, overrides, run_mode=RunMode.MULTIRUN)
                       .hydra.sweep.dir)  # fmt: skip
         hydra.multirun(PRIMARY, task, overrides)
-    if _stopped.is_set():
+    if outcomes.stopped.is_set():
         print("the search was stopped; the same command continues.")
         return 0
     found = OmegaConf.load(folder / "optimization_results.yaml")
@@ -229,7 +205,7 @@ def _checked(members):
             )
         folders.add(config.out)
         try:
-            execution.begun(Path(config.out), config)
+            run_folder.begun(Path(config.out), config)
         except OSError as error:
             raise ConfigError(f"out={config.out} cannot be read ({error.strerror}).") from error
     return configs
@@ -254,19 +230,19 @@ def job(outside, raw: DictConfig) -> Outcome:
             register_(*arguments, **options)
     task = tuple(HydraConfig.get().overrides.task)
     config = _with_folder(configuration.resolve(raw, task, batch=True), task)
-    if _stopped.is_set():
+    if outcomes.stopped.is_set():
         return Outcome(config.out, 0, "not begun")
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     alone, on_cluster = launcher == "basic", launcher == slurm.LAUNCHER
-    lines = contextlib.nullcontext() if alone else _labelled(Path(config.out).name)
+    lines = contextlib.nullcontext() if alone else outcomes.labelled(Path(config.out).name)
     with lines, slurm.saving() if on_cluster else contextlib.nullcontext([]) as told:
         try:
-            outcome = _outcome(config)
+            outcome = outcomes.outcome_of(config)
         except Exception:  # a defect, whose traceback does not come back from another process
             if not alone:
                 traceback.print_exc()
             raise
-        if on_cluster and outcome == Outcome(config.out, 0, SAVED):
+        if on_cluster and outcome == Outcome(config.out, 0, outcomes.SAVED):
             slurm.leave(told)
         return outcome
 
@@ -276,11 +252,11 @@ def _vmap(configs, overrides):
     programs = side_by_side.programs(configs, _max_lanes(overrides))
     sizes = ", ".join(str(sum(configs[i].num_seeds for i in part)) for part in programs)
     print(f"one program each of {sizes} seeds", flush=True)
-    outcomes: dict[int, Outcome] = {}
+    found: dict[int, Outcome] = {}
     for part in programs:
         members = [configs[i] for i in part]
-        outcomes |= zip(part, _train_together(members), strict=True)
-    return [outcomes[i] for i in range(len(configs))]
+        found |= zip(part, _train_together(members), strict=True)
+    return [found[i] for i in range(len(configs))]
 
 
 def _max_lanes(overrides):
@@ -298,89 +274,17 @@ def _max_lanes(overrides):
 
 def _train_together(configs: list[configuration.Config]) -> list[Outcome]:
     """Runs of a batch as one program, see `side_by_side`; a single one as any other."""
-    if _stopped.is_set():
+    if outcomes.stopped.is_set():
         return [Outcome(config.out, 0, "not begun") for config in configs]
     if len(configs) == 1:
-        return [_outcome(configs[0])]
+        return [outcomes.outcome_of(configs[0])]
 
     def run(config, **shared):
-        console = Console(highlight=False, file=_Lines(Path(config.out).name, sys.stdout))  # pyright: ignore
+        console = Console(highlight=False, file=outcomes.Lines(Path(config.out).name, sys.stdout))  # pyright: ignore
         try:
-            return _outcome(config, console=console, **shared)
+            return outcomes.outcome_of(config, console=console, **shared)
         except Exception:  # a defect: the others go on
             traceback.print_exc()
             return Outcome(config.out, 1, "stopped by an error of the program, printed above")
 
     return side_by_side.train(configs, run)
-
-
-def _outcome(config, **shared):
-    try:
-        summary = execution.execute(config, **shared)
-    except ConfigError as error:
-        return Outcome(config.out, 2, str(error))
-    except TrainingError as error:
-        return Outcome(config.out, 1, str(error))
-    if summary is None:
-        _stopped.set()
-        return Outcome(config.out, 0, SAVED)
-    from lorasa_jax.training.reporting import amount
-
-    final = summary["eval_return"]
-    return Outcome(config.out, 0, f"final return {amount(final, 1)}", final)
-
-
-def _print_outcomes(outcomes):
-    for out, code, message, _ in outcomes:
-        if code:
-            print(f"lorasa_jax: {out}: {message}", file=sys.stderr)
-        else:
-            print(f"{out}  {message}")
-    if _stopped.is_set() or any(outcome.message.startswith("stopped") for outcome in outcomes):
-        print("the batch was stopped; the same command continues.")
-    return max((outcome.code for outcome in outcomes), default=0)
-
-
-@contextlib.contextmanager
-def _stopping(launcher):
-    """Lets jobs on this machine save when a signal comes; a second one ends the batch at once.
-
-    A terminal sends Ctrl-C to jobs' processes too; others come to this one and are passed on as
-    SIGTERM.
-    """
-    if launcher not in ("basic", "joblib"):
-        yield
-        return
-
-    def stop(number, frame):
-        if _stopped.is_set():
-            raise KeyboardInterrupt
-        _stopped.set()
-        if number != signal.SIGINT:
-            for child in multiprocessing.active_children():
-                child.terminate()
-
-    handlers = {number: signal.signal(number, stop) for number in terminal.stop_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _labelled(name):
-    return contextlib.redirect_stdout(_Lines(name, sys.stdout))
-
-
-class _Lines(io.TextIOBase):
-    """Standard output of one of several jobs: whole lines behind the job's name, and no bar."""
-
-    def __init__(self, name, to):
-        self.name, self.to, self.partial = name, to, ""
-
-    def write(self, text):
-        *lines, self.partial = (self.partial + text).split("\n")
-        if lines:
-            self.to.write("".join(f"{self.name}  {line}".rstrip() + "\n" for line in lines))
-            self.to.flush()
-        return len(text)

@@ -5,7 +5,8 @@ side if they are stacked along the axis that seeds have.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -77,6 +78,25 @@ def lanes_of(configs: Iterable[Config]) -> Lanes:
         jnp.array(seeds, jnp.uint32),
         {name: jnp.array([row[name] for row in rows], jnp.float32) for name in rows[0]},
     )
+
+
+def over_lanes(function: Callable, in_axes: Any = 0) -> Callable:
+    """`function` over a leading lane axis; a single lane runs the unbatched kernels.
+
+    in_axes: as `jax.vmap` takes them, 0 or None for each argument.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*arguments):
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
+        given = list(zip(arguments, axes, strict=True))
+        lanes = {leaf.shape[0] for x, axis in given if axis == 0 for leaf in jax.tree.leaves(x)}
+        if lanes != {1}:
+            return jax.vmap(function, in_axes=axes)(*arguments)
+        first = [jax.tree.map(lambda x: x[0], x) if axis == 0 else x for x, axis in given]
+        return jax.tree.map(lambda x: x[None], function(*first))
+
+    return wrapped
 
 
 def _sections(config):

@@ -1,30 +1,24 @@
-"""From a configuration to teams, and from a team to compiled code: one compilation a phase."""
+"""A run's whole state and what it goes through, as pure functions: begin, switch, advance, play."""
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorasa_jax import envs, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.envs.normalise import nothing_seen, showing
-from lorasa_jax.envs.types import Discrete
-from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices, mappo, rollout, team, value_norm
 from lorasa_jax.learn import play as playing
-from lorasa_jax.learn.a2po import A2po
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.ppo import Hyperparameters, TrainState
 from lorasa_jax.learn.rollout import Episodes
-from lorasa_jax.learn.team import Role, Team
-from lorasa_jax.policy.distributions import Categorical
+from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.networks import parameters
 from lorasa_jax.sharing.scheme import When
-from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, with_numbers
+from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, over_lanes, with_numbers
+from lorasa_jax.training.teams import tuned
 
 NEVER = np.iinfo(np.int32).max
 BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
@@ -44,106 +38,6 @@ class Progress(NamedTuple):
     sums: dict[str, jax.Array]
     episodes: Episodes
     first_bad: dict[str, jax.Array]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One compiled phase, which ends at update `end`.
-
-    advance(progress, n) runs n updates and consumes its progress; play(progress, update) evaluates.
-    """
-
-    name: str
-    end: int
-    advance: Callable
-    play: Callable
-
-
-def build_teams(
-    config: Config,
-    clusters: tuple[int, ...] | None = None,
-    *,
-    independent: bool = False,
-    env: Any = None,
-) -> tuple[Team, ...]:
-    """The team of every phase: one environment, and a scheme for actor and critic a phase.
-
-    clusters: the group of every agent, where the way of sharing needs groups. independent: every
-    agent has networks of its own instead, whatever the configuration says. env: the environment,
-    where it has been made already.
-    """
-    options = dict(config.env)
-    name = options.pop("name")
-    env = envs.make(name, **options) if env is None else env
-    if isinstance(env.action_space, Discrete):
-        distribution = Categorical(env.action_space.n)
-    else:
-        distribution = config.network.gaussian(env.action_space.size)
-    row = sharing.REGISTRY.row("nps" if independent else config.sharing["name"])
-    options = {key: config.sharing.get(key, default) for key, default in row.defaults.items()}
-    given = sharing.Given(env.num_agents, config.lora_spec(), clusters, options)
-    actor_given, by_type = (given, False) if independent else _keyed(config, env, given)
-    actors, critics = row.make(actor_given).actor_phases, row.make(given).critic_phases
-    if config.critic_sharing is not None and not independent:
-        critics = sharing.REGISTRY.row(config.critic_sharing).make(given).actor_phases
-        critics = (*critics, *critics[-1:] * (len(row.phases) - len(critics)))
-    if config.sequence is not None and not independent:
-        actors, critics = (_sequence(config, pair) for pair in (actors, critics))
-    actor, critic = config.network.actor(distribution), config.network.critic()
-
-    def phase_team(phase, actor_scheme, critic_scheme):
-        algo = config.algo_of(phase)
-        optimisers = [
-            _optimiser(config, scheme, lr, algo.max_grad_norm)
-            for scheme, lr in ((actor_scheme, algo.actor_lr), (critic_scheme, algo.critic_lr))
-        ]
-        return Team(
-            env,
-            distribution,
-            Role(actor, actor_scheme, optimisers[0], env.observation_size, by_type),
-            Role(critic, critic_scheme, optimisers[1], env.state_size),
-            clusters,
-        )
-
-    pairs = zip(actors, critics, strict=True)
-    return tuple(phase_team(phase, *pair) for phase, pair in enumerate(pairs))
-
-
-def _keyed(config, env, given):
-    """(what actors are built from, whether their agents are types that come with the episode)."""
-    by = config.sharing.get("by", "agent")
-    owners = sharing.roles.owners(by, env, config.env["name"], given.clusters)
-    if not sharing.roles.redrawn(by, env):
-        return given._replace(owners=owners), False
-    if given.clusters is not None or isinstance(config.algo, A2po):
-        raise ConfigError(
-            f"sharing.by=type with env={config.env['name']}, whose teams are redrawn, needs "
-            "sharing=ps_lora and algo=mappo; choose them, or by=agent."
-        )
-    return given._replace(num_agents=len(env.types)), True
-
-
-def _sequence(config, pair):
-    """The schemes of the phases of a list, from those of a role's two; one for both stays."""
-    if pair[0] is pair[1]:
-        return (pair[0],) * len(config.sequence)
-    return sharing.sequence.schemes(config.sequence, *pair)
-
-
-def _optimiser(config, scheme, lr, max_grad_norm):
-    """Adam; of a scheme that adapts with B's own learning rate."""
-    ratio = config.sharing.get("lr_ratio", 1.0) if scheme.adapts else 1.0
-    return team.lora_plus(team.adam(lr, max_grad_norm), ratio)
-
-
-def tuned(config: Config, team_: Team, numbers: dict[str, jax.Array]) -> tuple[Team, ...]:
-    """The teams of all phases with other numbers [], which may be traced; see `numbers`."""
-    return build_teams(with_numbers(config, numbers), team_.clusters, env=team_.env)
-
-
-def hyperparameters(config: Config, phase: int = -1) -> Hyperparameters:
-    """The numbers of a phase, by default of the last."""
-    return config.algo_of(phase)
 
 
 def start(seed: jax.Array, team_: Team, hp: Hyperparameters) -> TrainState:
@@ -182,7 +76,7 @@ def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
 
 def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
     """The progress at update 0 of a run [no lane axis] from a key []."""
-    state = start_from(key, team_, hyperparameters(config, 0))
+    state = start_from(key, team_, config.algo_of(0))
     zero = jnp.zeros(())
     sums, first_bad = watched(config, 0, team_, state)
     return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
@@ -190,7 +84,7 @@ def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
 
 def watched(config: Config, phase: int, team_: Team, state: TrainState):
     """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
-    hp, update = hyperparameters(config, phase), update_of(config.algo)
+    hp, update = config.algo_of(phase), update_of(config.algo)
     when = When(jnp.ones((), jnp.int32), 1)
     _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
     sums = {name: jnp.zeros(()) for name in (*report, "updates")}
@@ -330,25 +224,6 @@ def _size(tree):
     return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def over_lanes(function: Callable, in_axes: Any = 0) -> Callable:
-    """`function` over a leading lane axis; a single lane runs the unbatched kernels.
-
-    in_axes: as `jax.vmap` takes them, 0 or None for each argument.
-    """
-
-    @functools.wraps(function)
-    def wrapped(*arguments):
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
-        given = list(zip(arguments, axes, strict=True))
-        lanes = {leaf.shape[0] for x, axis in given if axis == 0 for leaf in jax.tree.leaves(x)}
-        if lanes != {1}:
-            return jax.vmap(function, in_axes=axes)(*arguments)
-        first = [jax.tree.map(lambda x: x[0], x) if axis == 0 else x for x, axis in given]
-        return jax.tree.map(lambda x: x[None], function(*first))
-
-    return wrapped
-
-
 def finished(progress: Progress, team_: Team):
     """The policy that is evaluated: the actor's banks, and observation statistics, if any."""
     return team_.actor.scheme.served(progress.state.actor.banks), progress.state.observed
@@ -365,48 +240,9 @@ def evaluated(config: Config, team_: Team, policy: Any, key: jax.Array, update: 
 
 def trained(config: Config, index: int, team_: Team, numbers, progress: Progress, n: jax.Array):
     """n updates of phase number `index` by a tuned team, with the numbers that it is tuned to."""
-    hp = hyperparameters(with_numbers(config, numbers), index)
+    hp = with_numbers(config, numbers).algo_of(index)
     scale = lr_scale(config, numbers.get(UPDATES))
     hp = devices.share(hp, config.devices, config.num_seeds)
     span = (0, *config.phase_ends)[index], config.phase_ends[index]
     span = span if reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
     return advance(progress, n, team_, hp, update_of(config.algo), scale, span)
-
-
-def compile_phase(
-    config: Config, index: int, team_: Team, progress: Progress, lanes: Lanes | None = None
-) -> Phase:
-    """Compiles a phase's chunk and its evaluation ahead of time, so that neither can recompile.
-
-    lanes: the seeds and numbers of the runs in `progress`, by default the configuration's; both
-    are arguments of the compiled code.
-    """
-    lanes = lanes_of([config]) if lanes is None else lanes
-
-    def play(policy, lane, update):
-        team = tuned(config, team_, lane.numbers)[index]
-        return evaluated(config, team, policy, jax.random.key(lane.seeds), update)
-
-    def run(progress, lane, n):
-        team = tuned(config, team_, lane.numbers)[index]
-        return trained(config, index, team, lane.numbers, progress, n)
-
-    n = jnp.zeros((), jnp.int32)
-    policy = finished(progress, team_)
-    compiled_run = over_lanes(run, (0, 0, None))
-    if config.devices > 1:
-        compiled_run = devices.compile_split(
-            compiled_run, progress, lanes, n, config.devices, config.num_seeds
-        )
-        policy = jax.device_put(policy, jax.devices()[0])
-    else:
-        compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
-    put = (lambda x: x) if config.devices == 1 else lambda x: jax.device_put(x, jax.devices()[0])
-    compiled_play = jax.jit(over_lanes(play, (0, 0, None)))
-    compiled_play = compiled_play.lower(policy, lanes, n).compile()
-    return Phase(
-        config.phase_names[index],
-        config.phase_ends[index],
-        lambda progress, n: compiled_run(progress, lanes, n),
-        lambda progress, update: compiled_play(put(finished(progress, team_)), lanes, update),
-    )

@@ -44,7 +44,7 @@ def check(config: Config, teams: tuple[Team, ...]) -> None:
 def _phase(config, teams, index, team, state):
     """A phase's train state [no seed axis] in shapes, evaluated from that of the phase before."""
     evaluate = functools.partial(_evaluated, config, config.phase_names[index])
-    hp = phases.hyperparameters(config, index)
+    hp = config.algo_of(index)
     if state is None:
         seed = jax.ShapeDtypeStruct((), jnp.uint32)
         state = evaluate("init", lambda seed: phases.start(seed, team, hp), seed)

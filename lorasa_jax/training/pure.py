@@ -12,6 +12,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.play import EpisodeResults
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.training import clusters, phases
+from lorasa_jax.training.teams import build_teams, tuned
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -53,16 +54,16 @@ def make_train(config: Config) -> Callable[..., TrainedState]:
     ):
         if given:
             raise ConfigError(f"make_train has no use for {key}; {instead}.")
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
 
     def train(key: jax.Array, numbers: Mapping[str, Any] = NOTHING) -> TrainedState:
         numbers = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
-        tuned = phases.tuned(config, teams[0], numbers)
-        progress = phases.begin_one(config, tuned[0], key)
+        numbered = tuned(config, teams[0], numbers)
+        progress = phases.begin_one(config, numbered[0], key)
         rows = []
-        for index, team in enumerate(tuned):
+        for index, team in enumerate(numbered):
             if index:
-                progress = phases.entered(config, tuned, index, progress)
+                progress = phases.entered(config, numbered, index, progress)
 
             def chunk(progress, n, index=index, team=team):
                 progress = phases.trained(config, index, team, numbers, progress, n)

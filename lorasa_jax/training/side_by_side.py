@@ -1,7 +1,7 @@
 """`hydra/launcher=vmap`: jobs that differ in numbers and seeds alone are trained as one program.
 
 Every job keeps a run directory, checkpoints, metrics and exact resumption of its own, as under any
-launcher; see `program.Together`.
+launcher; see `together.Together`.
 """
 
 import json
@@ -14,8 +14,9 @@ import jax
 from lorasa_jax.config import Config
 from lorasa_jax.learn import rollout
 from lorasa_jax.training import clusters, execution, memory, numbers, phases
-from lorasa_jax.training.loop import Stop
-from lorasa_jax.training.program import Together
+from lorasa_jax.training.stop import Stop
+from lorasa_jax.training.teams import build_teams
+from lorasa_jax.training.together import Together
 
 NAME = "vmap"
 SHARE = 0.6  # of all memory, for what can be estimated
@@ -82,8 +83,8 @@ def lane_bytes(config: Config) -> float:
 
     By shapes alone; nothing is compiled.
     """
-    (team, *_) = phases.build_teams(config)
-    hp = phases.hyperparameters(config, 0)
+    (team, *_) = build_teams(config)
+    hp = config.algo_of(0)
 
     def one():
         state = phases.start(jax.numpy.uint32(0), team, hp)

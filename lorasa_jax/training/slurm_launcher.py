@@ -11,7 +11,7 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from submitit.core.utils import UncompletedJobError
 
-from lorasa_jax.training.multirun import Outcome
+from lorasa_jax.training.outcomes import Outcome
 
 
 class Launcher(SlurmLauncher):

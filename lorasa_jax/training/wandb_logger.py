@@ -5,7 +5,7 @@ import os
 import wandb
 
 from lorasa_jax.config import Config
-from lorasa_jax.config.schema import LONGEST
+from lorasa_jax.config.run_keys import LONGEST
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.training.identity import identity
 from lorasa_jax.values import shown

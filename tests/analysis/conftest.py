@@ -9,7 +9,7 @@ from lorasa_jax.learn import rollout, value_norm
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import start
 from lorasa_jax.policy.networks import parameters
-from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 
 SMALL = [
     "env=specialisation_2", "network.hidden=8", "algo.num_envs=5", "algo.rollout_length=4",
@@ -28,7 +28,7 @@ def build(configure):
     """The last phase's team of a small run."""
 
     def build(*overrides, sharing="ps"):
-        return phases.build_teams(configure(*overrides, sharing=sharing))[-1]
+        return build_teams(configure(*overrides, sharing=sharing))[-1]
 
     return build
 

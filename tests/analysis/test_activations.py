@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lorasa_jax.analysis.activations import activation_maps, activations
-from lorasa_jax.policy.networks import GRU, LAYERS, LAYERS_OF, standardise
+from lorasa_jax.policy.networks import LAYERS, LAYERS_OF, standardise
+from lorasa_jax.policy.recurrence import GRU
 
 
 def layers_of_a_forward_pass(params, carry, x, first):

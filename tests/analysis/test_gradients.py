@@ -5,14 +5,14 @@ import pytest
 
 from lorasa_jax.analysis import gradients
 from lorasa_jax.learn import ppo
-from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 
 
 @pytest.fixture(scope="module")
 def played(configure, random_state):
     """(train state, team, hyperparameters, batch) of full sharing with random networks."""
     config = configure("env=synchronisation_2", "env.agent_ids=false", "algo.entropy_coef=0.0")
-    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)
+    team, hp = build_teams(config)[0], config.algo_of(-1)
     state = random_state(team, hp)
     return state, team, hp, jax.jit(lambda s: gradients.experience(s, team, hp))(state)
 

@@ -10,8 +10,8 @@ from lorasa_jax.learn import mappo
 from lorasa_jax.policy.distributions import Categorical
 from lorasa_jax.policy.networks import RecurrentNetwork
 from lorasa_jax.sharing import adapted, mtl, nps, ps
-from lorasa_jax.sharing.lora import LoraSpec
-from lorasa_jax.training import phases
+from lorasa_jax.sharing.spec import LoraSpec
+from lorasa_jax.training.teams import build_teams
 
 # Per environment of the authors' code: PS actor and critic, NPS actors, MTL actor, one agent's
 # adapters at ranks 4, 8, 16 and 64.
@@ -48,7 +48,7 @@ def counts(agents, role, critic):
 @pytest.mark.parametrize("name", ROBOTS)
 def test_robots_have_the_authors_numbers_of_parameters(name, configure):
     config = configure(f"env={name}", "network.hidden=64", "network.log_std=vector")
-    team = phases.build_teams(config)[0]
+    team = build_teams(config)[0]
     assert counts(team.env.num_agents, team.actor, team.critic) == ROBOTS[name]
 
 
@@ -70,7 +70,7 @@ def test_adapters_are_trained_and_their_backbone_is_frozen(configure):
         "env=ant_4x2", "network.hidden=64", "network.log_std=vector", "sharing.rank=8",
         "switch_at=200", sharing="ps_lora",
     )  # fmt: skip
-    first, last = (resources.team_parameters(team) for team in phases.build_teams(config))
+    first, last = (resources.team_parameters(team) for team in build_teams(config))
     assert (first["actor"].trained, first["actor"].frozen) == (40586, 0)
     assert (last["actor"].trained, last["actor"].frozen) == (4 * 8090, 40586)
     assert last["actor"].total == 72946
@@ -81,7 +81,7 @@ def test_adapters_are_trained_and_their_backbone_is_frozen(configure):
 @pytest.mark.full
 def test_acting_and_updating_can_be_measured(configure, random_state):
     config = configure("network.kind=ff", sharing="nps")
-    team, hp = phases.build_teams(config)[0], phases.hyperparameters(config)
+    team, hp = build_teams(config)[0], config.algo_of(-1)
     state = random_state(team, hp)
     acting = resources.acting(team, team.actor.scheme.weights(state.actor.banks), 5)
     _, actions = acting.call()

@@ -102,7 +102,7 @@ def test_a_free_vector_of_spreads_has_norms_of_its_own(build, random_banks):
 
 def test_groups_have_their_own_backbones(random_banks, build):
     from lorasa_jax.sharing import adapted, grouped
-    from lorasa_jax.sharing.lora import LoraSpec
+    from lorasa_jax.sharing.spec import LoraSpec
 
     role = build().actor._replace(scheme=adapted(grouped((0, 1, 1)), LoraSpec(2)))
     banks = random_banks(role)

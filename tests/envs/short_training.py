@@ -6,6 +6,8 @@ import numpy as np
 
 from lorasa_jax import config as configuration
 from lorasa_jax.training import phases
+from lorasa_jax.training.numbers import over_lanes
+from lorasa_jax.training.teams import build_teams
 
 # Less optimised code, compiled in half the time.
 HURRY = {"xla_backend_optimization_level": 0}
@@ -18,15 +20,15 @@ SETTINGS = [
 def train(*overrides):
     """Two updates, in the last phase; all is finite and parameters move; team and progress."""
     config = configuration.load([*SETTINGS, *overrides])
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     team, phase = teams[-1], len(teams) - 1
-    hp = phases.hyperparameters(config)
+    hp = config.algo_of(-1)
 
     def run(progress, n):
         return phases.advance(progress, n, team, hp)
 
     begin = jax.jit(lambda: phases.until(config, teams, phase), compiler_options=HURRY)
-    advance = jax.jit(phases.over_lanes(run, (0, None)), compiler_options=HURRY)
+    advance = jax.jit(over_lanes(run, (0, None)), compiler_options=HURRY)
     first = begin()
     last = advance(first, jnp.int32(2))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(last.sums))

@@ -37,6 +37,7 @@ from lorasa_jax.analysis import curves, weights
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.play import EpisodeResults
 from lorasa_jax.training import reporting, runs
+from lorasa_jax.training.reporter import Reporter
 
 TINY = [
     "seeds=2", "total_steps=60", "switch_at=20", "network.kind=ff", "network.hidden=8",
@@ -219,7 +220,7 @@ def test_what_is_finished_is_not_trained_again(robot, monkeypatch):
 def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch, tmp_path):
     """Signals in the first and in the second run; the command is given until it is done."""
     whole = cells.Path("outputs/figure_2").absolute()
-    evaluated = reporting.Reporter.evaluated
+    evaluated = Reporter.evaluated
     counter = itertools.count()
 
     def interrupting(self, rows):
@@ -227,7 +228,7 @@ def test_interrupted_at_any_point_and_given_again_ends_alike(robot, monkeypatch,
         if next(counter) in (2, 4):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(reporting.Reporter, "evaluated", interrupting)
+    monkeypatch.setattr(Reporter, "evaluated", interrupting)
     monkeypatch.chdir(tmp_path)
     stops = 0
     while True:

@@ -3,11 +3,11 @@ import pytest
 from experiments import keep, speed
 from lorasa_jax import config as configuration
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 
 
 def test_operations_are_counted_by_hand_on_ant():
-    team = phases.build_teams(configuration.load(["env=ant_4x2", "network.log_std=vector"]))[0]
+    team = build_teams(configuration.load(["env=ant_4x2", "network.log_std=vector"]))[0]
     middle = 3 * 64 * 64 + 2 * 64 * 192
     actor = 35 * 64 * (2 + 8 * 4) + (middle + 64 * 2) * (2 + 8 * 6)
     critic = 115 * 64 * (2 + 8 * 4) + (middle + 64) * (2 + 8 * 6)
@@ -33,7 +33,7 @@ def test_tables_hold_what_was_measured():
 @pytest.mark.full
 def test_products_alone_take_less_than_the_update_that_holds_them():
     words = ["env=probe_memory", "algo.num_envs=64", "algo.rollout_length=40", "total_steps=25600"]
-    team = phases.build_teams(configuration.load(words))[0]
+    team = build_teams(configuration.load(words))[0]
     products, row = speed.product_seconds(team, 40, 64), speed.scheme_rows(words, "ps")
     assert 0 < row["epochs"] * products["epoch"] + products["play"] < row["update"]
 

@@ -7,13 +7,14 @@ from lorasa_jax import config as configuration
 from lorasa_jax.learn.finished import Policy
 from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.networks import parameters
-from lorasa_jax.training import phases, runs
+from lorasa_jax.training import runs
+from lorasa_jax.training.teams import build_teams
 
 
 def random_policy(*overrides: str, phase: int = -1, seed: int = 0, banks=None) -> Policy:
     """A policy of that configuration, or of given banks, as if a run had just finished `phase`."""
     config = configuration.load([*overrides, "network.hidden=8", f"seed={seed}"])
-    teams = phases.build_teams(config, config.sharing.get("clusters"))
+    teams = build_teams(config, config.sharing.get("clusters"))
     role = teams[phase].actor
 
     def init(key):

@@ -11,7 +11,7 @@ import jax
 import pytest
 from tiny_runs import STOPPED, leaves, rows, train
 
-from lorasa_jax.training import phases, plan
+from lorasa_jax.training import plan, program
 
 
 def pytest_collection_modifyitems(items):
@@ -26,7 +26,7 @@ _MADE, _PLANNED = {}, set()
 @contextlib.contextmanager
 def _compiling_once():
     """Compiles and checks a phase once for all runs of the same keys, and quickly."""
-    compile_phase, check = phases.compile_phase, plan.check
+    compile_phase, check = program.compile_phase, plan.check
 
     def check_once(config, teams):
         key = str(config.decisive())
@@ -47,7 +47,7 @@ def _compiling_once():
     }  # fmt: skip
     before = {name: jax.config.values[name] for name in hurried}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "compile_phase", once)
+        patch.setattr(program, "compile_phase", once)
         patch.setattr(plan, "check", check_once)
         for name, value in hurried.items():
             jax.config.update(name, value)

@@ -4,16 +4,17 @@ Training that is continued ends as if nothing had happened, having said what it 
 in a sentence; nothing is read as something else than was written.
 """
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import LONG, leaves, outcome, rows, train
+from tiny_runs import LONG, leaves, outcome, rows, settings, train
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.report import story
-from lorasa_jax.training import checkpoint, reporting, stored
+from lorasa_jax.training import checkpoint, execution, reporting, stored
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -125,6 +126,47 @@ def test_a_finished_run_says_what_it_has_lost(finished, copy, capsys):
 
 def snapshot(out):
     return {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_metrics_that_change_while_training_goes_on_are_told(tmp_path, capsys):
+    """The digests of later checkpoints are of what was written, not of what the file holds."""
+    out, evaluations = tmp_path / "run", iter(range(10))
+
+    def evaluated():
+        evaluation = next(evaluations)
+        if evaluation == 1:
+            text = (out / "metrics.jsonl").read_text()
+            changed = text.replace('"eval_episodes": 2', '"eval_episodes": 3', 1)
+            (out / "metrics.jsonl").write_text(changed)
+        return evaluation == 3
+
+    assert execution.execute(settings(out), evaluated) is None
+    train(out)
+    assert "holds other numbers than this run wrote" in capsys.readouterr().out
+
+
+def test_every_checkpoint_holds_the_digest_of_the_rows_so_far(unfinished, copy):
+    out = copy(unfinished)
+    for _ in range(2):  # as it was left, and after another evaluation of a process of its own
+        written = hashlib.sha256((out / "metrics.jsonl").read_bytes()).hexdigest()
+        assert checkpoint.newest_meta(out / "checkpoints")["metrics_sha256"] == written
+        train(out, stop_after=2)
+
+
+def test_metrics_are_read_as_often_in_a_long_run_as_in_a_short_one(tmp_path, monkeypatch):
+    counts = {}
+    read = stored.read_bounded
+
+    for every in (1, 6):  # evaluations and checkpoints: six of each, or one
+
+        def counting(path, *most, every=every):
+            counts[every] = counts.get(every, 0) + (path.name == stored.METRICS)
+            return read(path, *most)
+
+        monkeypatch.setattr(stored, "read_bounded", counting)
+        words = f"eval_every={every}", f"checkpoint_every={every}"
+        train(tmp_path / str(every), *words)
+    assert counts[1] == counts[6] > 0
 
 
 def test_the_damaged_checkpoint_is_told_in_the_metrics_and_kept(unfinished, end, copy, capsys):

@@ -15,7 +15,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import command as export
 from lorasa_jax.export import policy as reader
 from lorasa_jax.report import command as report
-from lorasa_jax.training import execution, runs
+from lorasa_jax.training import run_folder, runs
+from lorasa_jax.training.init_from import pretrained
 
 pytestmark = pytest.mark.faults
 
@@ -55,7 +56,7 @@ READERS = {
     "report": lambda: report.report(report.parse(["theirs"]), print),
     "load": lambda: runs.load("theirs"),
     "configured": lambda: runs.configured("theirs"),
-    "init_from": lambda: runs.pretrained(
+    "init_from": lambda: pretrained(
         configuration.load([*TINY, "init_from=theirs@64000"])
     ),
     "config-dir": lambda: configuration.load(
@@ -108,17 +109,17 @@ def test_interpolations_in_a_runs_files_are_text(theirs):
 
 
 @pytest.mark.sample(5)
-@pytest.mark.parametrize("name", execution.WRITTEN)
+@pytest.mark.parametrize("name", run_folder.WRITTEN)
 def test_links_are_not_followed_when_a_run_writes(theirs, tmp_path, name):
     config = configuration.load(["env=specialisation_2", f"out={tmp_path / 'new'}"])
-    execution._claim(tmp_path / "new", config)
+    run_folder.claim(tmp_path / "new", config)
     target = tmp_path / "mine"
     target.write_text("precious")
     (tmp_path / "new" / name).symlink_to(target)
     with pytest.raises(ConfigError, match="is a link"):
-        execution._claim(tmp_path / "new", config)
+        run_folder.claim(tmp_path / "new", config)
     if name == ".lock":
-        with pytest.raises(ConfigError, match="lock"), execution._locked(tmp_path / "new"):
+        with pytest.raises(ConfigError, match="lock"), run_folder.locked(tmp_path / "new"):
             pass
     assert target.read_text() == "precious"
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import TINY, settings, train
 
 from lorasa_jax import evaluate
-from lorasa_jax.training import execution
+from lorasa_jax.training import run_folder
 
 
 def state_of(folder):
@@ -93,7 +93,7 @@ def test_no_evaluation_overwrites_another(finished, copy):
 def test_asking_whether_a_run_has_begun_writes_nothing(finished, unfinished, tmp_path):
     for out in (finished, unfinished):
         before = state_of(out)
-        assert execution.begun(out, settings(out)) is not None
+        assert run_folder.begun(out, settings(out)) is not None
         assert state_of(out) == before
-    assert execution.begun(tmp_path / "new", settings(tmp_path / "new")) is None
+    assert run_folder.begun(tmp_path / "new", settings(tmp_path / "new")) is None
     assert list(tmp_path.iterdir()) == [] and TINY

@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, evaluate, keys
 from lorasa_jax.config import overrides
-from lorasa_jax.config.schema import GROUPS, LOGGERS, Network, Pretrain, RunKeys, place
+from lorasa_jax.config.run_keys import LOGGERS, RunKeys
+from lorasa_jax.config.schema import GROUPS, Network, Pretrain, place
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import command as export
 from lorasa_jax.report import command as report

@@ -9,8 +9,10 @@ import pytest
 from tiny_runs import TINY, settings
 
 from lorasa_jax import evaluate
-from lorasa_jax.report import page, story
-from lorasa_jax.training import execution, phases, stored
+from lorasa_jax.report import story, table
+from lorasa_jax.report.learning import learning
+from lorasa_jax.training import execution, program, stored
+from lorasa_jax.training.program import Phase
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -21,7 +23,7 @@ VALUES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 @pytest.fixture
 def spoiled(monkeypatch):
     """spoiled(value, episodes, updates): evaluations at these updates return that value there."""
-    compile_phase = phases.compile_phase
+    compile_phase = program.compile_phase
 
     def spoil(value, episodes, updates):
         def compiled(*arguments):
@@ -34,9 +36,9 @@ def spoiled(monkeypatch):
                 columns = jnp.array(episodes, int)
                 return results._replace(returns=results.returns.at[:, columns].set(value))
 
-            return phases.Phase(phase.name, phase.end, phase.advance, play)
+            return Phase(phase.name, phase.end, phase.advance, play)
 
-        monkeypatch.setattr(phases, "compile_phase", compiled)
+        monkeypatch.setattr(program, "compile_phase", compiled)
 
     return spoil
 
@@ -66,9 +68,9 @@ def test_the_run_ends_with_its_summary_and_is_read(
     assert (summary["best_eval_return"] is None) == (episodes == "all" and len(updates) == 7)
     json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)
     story.check(out, None)
-    learned = story.learning(list(rows.values()), (0,))
+    learned = learning(list(rows.values()), (0,))
     assert len(learned["eval_return"]["median"]) == 7
-    assert page._amount(summary["eval_return"])
+    assert table.amount(summary["eval_return"])
 
 
 @pytest.mark.full

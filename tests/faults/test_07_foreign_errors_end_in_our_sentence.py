@@ -14,7 +14,8 @@ from lorasa_jax import config as configuration
 from lorasa_jax import envs, terminal
 from lorasa_jax.envs import video
 from lorasa_jax.errors import ConfigError
-from lorasa_jax.training import loop, memory, wandb_logger
+from lorasa_jax.training import memory, wandb_logger
+from lorasa_jax.training.stop import Stop
 
 pytestmark = pytest.mark.faults
 
@@ -22,8 +23,7 @@ SMALL = ["env=specialisation_2", "logger=wandb"]
 
 
 def environment(config):
-    options = dict(config.env)
-    return envs.make(options.pop("name"), **options)
+    return envs.make(**config.env)
 
 
 @pytest.mark.sample(6)
@@ -177,11 +177,11 @@ def test_a_film_without_its_library_is_refused(kind, tmp_path, monkeypatch):
 def test_hangup_stops_as_termination_does_but_not_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        with loop.Stop() as stop:
+        with Stop() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.signal == "SIGHUP"
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with loop.Stop() as stop:
+        with Stop() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.signal is None
     finally:
@@ -192,7 +192,7 @@ def test_an_interrupt_while_compiling_is_not_kept_for_later():
     # Under nohup or in the background of a script it would be ignored, as it should be there.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with loop.Stop() as stop:
+        with Stop() as stop:
             stop.compiling = True
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)

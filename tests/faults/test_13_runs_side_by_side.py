@@ -10,7 +10,8 @@ import pytest
 from tiny_runs import LONG, leaves, settings
 
 from lorasa_jax import envs
-from lorasa_jax.training import checkpoint, reporting, runs
+from lorasa_jax.training import checkpoint, runs
+from lorasa_jax.training.reporter import Reporter
 
 
 @pytest.mark.full
@@ -94,7 +95,7 @@ def test_a_checkpoint_leaves_no_memory_behind(tmp_path):
 
 @pytest.mark.full
 def test_an_evaluation_leaves_no_memory_behind(tmp_path, capsys):
-    reporter = reporting.Reporter(settings(tmp_path))
+    reporter = Reporter(settings(tmp_path))
     row = {
         "seed": 0, "phase": "train", "eval_return": 1.0, "eval_return_std": 0.0,
         "eval_episodes": 2, "steps_per_second": 1.0, "train_return": 1.0, "approx_kl": 0.0,

@@ -15,6 +15,8 @@ import numpy as np
 from lorasa_jax import config as configuration
 from lorasa_jax.learn import devices, rollout
 from lorasa_jax.training import phases
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 GAME = [
     "env=specialisation_4", "sharing=ps", "network.hidden=8", "algo.num_envs=8",
@@ -39,8 +41,8 @@ def greatest(one, other):
 
 def main(algo):
     config = configuration.load([*GAME, f"algo={algo}"])
-    team = phases.build_teams(config)[0]
-    hp = phases.hyperparameters(config, 0)
+    team = build_teams(config)[0]
+    hp = config.algo_of(0)
     progress = jax.jit(lambda: phases.begin(config, team))()
     state = jax.tree.map(lambda x: x[0], progress.state)
 
@@ -70,7 +72,7 @@ def main(algo):
     found = []
     for count, collect_ in ((1, whole), (2, half)):
         rollout.collect = collect_
-        advance = phases.compile_phase(
+        advance = compile_phase(
             configuration.load([*GAME, f"algo={algo}", f"devices={count}"]), 0, team, progress
         ).advance
         found.append(advance(jax.tree.map(jnp.copy, progress), jnp.int32(2)))

@@ -15,6 +15,8 @@ from lorasa_jax import config as configuration
 from lorasa_jax.learn import devices
 from lorasa_jax.training import phases
 from lorasa_jax.training.numbers import lanes_of
+from lorasa_jax.training.program import compile_phase
+from lorasa_jax.training.teams import build_teams
 
 GAME = [
     "env=specialisation_2", "sharing=ps", "network.hidden=8", "network.kind=ff",
@@ -26,9 +28,9 @@ GAME = [
 def trained(*words):
     """Progress before and after two updates."""
     config = configuration.load([*GAME, *words])
-    team = phases.build_teams(config)[0]
+    team = build_teams(config)[0]
     before = jax.jit(lambda lanes: phases.begin(config, team, lanes))(lanes_of([config]))
-    advance = phases.compile_phase(config, 0, team, before).advance
+    advance = compile_phase(config, 0, team, before).advance
     return before, advance(jax.tree.map(jnp.copy, before), jnp.int32(2))
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from lorasa_jax.envs.types import Box
 from lorasa_jax.learn import a2po, rollout, value_norm
+from lorasa_jax.learn.clips import CLIPS
 from lorasa_jax.sharing import adapted, mtl, nps, ps
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = a2po.A2po(
@@ -197,7 +198,7 @@ class Loop:
                     if hp.others == "clipped":
                         half = hp.clip / 2
                         factor = jnp.clip(factor, 1 - half, 1 + half)
-                    clip = a2po.CLIPS[hp.clip_schedule](hp.clip, agent + 1, n)
+                    clip = CLIPS[hp.clip_schedule](hp.clip, agent + 1, n)
                     if hp.two_stage:
                         self.gradient_step(agent, normal, returns, factor, clip, actor_too=False)
                     self.gradient_step(agent, normal, returns, factor, clip)

@@ -17,7 +17,7 @@ from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.team import Role, Team
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 
 UPDATES = {row.name: row.make for row in algorithms.REGISTRY.rows()}
 NAMES = sharing.REGISTRY.names()

@@ -10,7 +10,7 @@ from lorasa_jax.learn import batch as batches
 from lorasa_jax.learn.batch import Batch
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import adapted, nps, ps
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 
 ENVS, LENGTH, CHUNK = 4, 6, 2
 HP = a2po.A2po(  # MAPPO's keys are among them

@@ -10,7 +10,7 @@ from lorasa_jax.export.source import agent_trees
 from lorasa_jax.learn import a2po, mappo
 from lorasa_jax.learn.a2po import A2po
 from lorasa_jax.learn.finished import Policy
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 
 HP = A2po(
     loop="agent",

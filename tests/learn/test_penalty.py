@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lorasa_jax.learn import team
+from lorasa_jax.learn import agent_step, team
 from lorasa_jax.learn.team import Role
 from lorasa_jax.sharing import Bank, Scheme
 from lorasa_jax.sharing.scheme import When
@@ -67,7 +67,7 @@ def test_an_agents_step_has_its_own_part_of_the_penalty(regular):
     extra, _ = team.penalty(side, learner.banks, KEY)
     gradient = {"common": GRADIENTS["common"][0], "own": GRADIENTS["own"][1]}
     agent, count = jnp.asarray(1), jnp.float32(2.0)
-    after, _ = team.step_agent(side, learner, gradient, agent, count, None, extra)
+    after, _ = agent_step.step_agent(side, learner, gradient, agent, count, None, extra)
     np.testing.assert_allclose(after.banks["common"], [[1 - (2 + 0.5), 2 - (4 + 1.0)]])
     np.testing.assert_allclose(after.banks["own"], [[1], [2 - (3 + 1)], [3]])
 

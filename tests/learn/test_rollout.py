@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lorasa_jax.envs import make
-from lorasa_jax.learn import resets, rollout
+from lorasa_jax.learn import resets, rollout, truncation
 from lorasa_jax.learn.team import forward
 from lorasa_jax.sharing import nps, ps
 
@@ -263,9 +263,9 @@ def test_room_is_kept_for_one_end_a_step_unless_the_environment_says_less(counte
     class Silent:
         max_steps = 3
 
-    assert rollout.end_slots(Silent(), 20) == 20
-    assert rollout.end_slots(counter(max_steps=3), 20) == 7
-    assert rollout.end_slots(make("specialisation_2", normalise="running"), 25) == 3
+    assert truncation.slots_of(Silent(), 20) == 20
+    assert truncation.slots_of(counter(max_steps=3), 20) == 7
+    assert truncation.slots_of(make("specialisation_2", normalise="running"), 25) == 3
 
 
 def test_choose_takes_whole_environments():

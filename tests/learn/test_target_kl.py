@@ -7,10 +7,11 @@ import pytest
 
 from lorasa_jax import config
 from lorasa_jax.envs.types import Box
-from lorasa_jax.learn import a2po, mappo, ppo, ratios, returns
+from lorasa_jax.learn import a2po, mappo, ppo, ratios, returns, target_kl
 from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.sharing import nps, ps
 from lorasa_jax.training import phases
+from lorasa_jax.training.teams import build_teams
 
 HP = a2po.A2po(
     num_envs=4, rollout_length=6, chunk_length=2, epochs=3, clip=0.2, gamma=0.9, gae_lambda=0.8,
@@ -32,9 +33,9 @@ def run(kls, target):
     def step(total, kl):
         return total + 1.0, {"approx_kl": kl, "loss": total}
 
-    guarded = ppo.guarded(step, target)
+    guarded = target_kl.guarded(step, target)
     carry, reports = jax.lax.scan(guarded, (jnp.zeros(()), jnp.zeros((), bool)), jnp.array(kls))
-    return carry[0], ppo.means(reports)
+    return carry[0], target_kl.means(reports)
 
 
 def test_the_first_step_beyond_the_target_and_all_later_ones_are_left_out():
@@ -125,8 +126,8 @@ def test_the_last_update_of_a_decaying_run_changes_no_parameter():
         "algo.rollout_length=4", "algo.chunk_length=2", "algo.epochs=1", "total_steps=24",
         "algo.lr_decay=linear",
     ])  # fmt: skip
-    (team,) = phases.build_teams(settings)
-    hp, scale = phases.hyperparameters(settings), phases.lr_scale(settings)
+    (team,) = build_teams(settings)
+    hp, scale = settings.algo_of(-1), phases.lr_scale(settings)
     single = jax.tree.map(lambda x: x[0], phases.begin(settings, team))
     advance = jax.jit(
         lambda progress, n: phases.advance(progress, n, team, hp, update_of(settings.algo), scale)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from lorasa_jax.envs import make
-from lorasa_jax.learn import a2po, batch, mappo, returns
+from lorasa_jax.learn import a2po, batch, mappo, returns, traces
+from lorasa_jax.learn.clips import CLIPS
+from lorasa_jax.learn.orders import ORDERS
 from lorasa_jax.sharing import ps
 
 GAMMA, LAMBDA, TIME = 0.9, 0.8, 7
@@ -22,7 +24,7 @@ def trajectory():
 
 
 def traced(trajectory, ratio, trace):
-    return returns.off_policy(trajectory, ratio, gamma=GAMMA, gae_lambda=LAMBDA, trace=trace)
+    return traces.off_policy(trajectory, ratio, gamma=GAMMA, gae_lambda=LAMBDA, trace=trace)
 
 
 @pytest.mark.parametrize("trace", ["capped", "running", "none"])
@@ -69,7 +71,7 @@ def test_the_way_to_time_and_back():
 
 def test_semi_greedy_takes_the_best_and_then_anyone():
     score = jnp.array([0.1, 3.0, 2.0, 0.5, 1.0])
-    orders = np.array(jax.vmap(lambda key: a2po.ORDERS["semi_greedy"](key, score))(
+    orders = np.array(jax.vmap(lambda key: ORDERS["semi_greedy"](key, score))(
         jax.random.split(jax.random.key(0), 200)))  # fmt: skip
     assert (np.sort(orders, axis=1) == np.arange(5)).all()
     assert (orders[:, 0] == 1).all()
@@ -79,10 +81,10 @@ def test_semi_greedy_takes_the_best_and_then_anyone():
 
 
 def test_clips_widen_from_half_to_whole():
-    widening = [float(a2po.CLIPS["widening"](0.2, k, 4)) for k in (1, 2, 3, 4)]
+    widening = [float(CLIPS["widening"](0.2, k, 4)) for k in (1, 2, 3, 4)]
     np.testing.assert_allclose(widening, [0.125, 0.15, 0.175, 0.2])
-    assert a2po.CLIPS["tight"](0.2, 3, 8) == pytest.approx(0.1125)
-    assert a2po.CLIPS["constant"](0.2, 3, 8) == 0.2
+    assert CLIPS["tight"](0.2, 3, 8) == pytest.approx(0.1125)
+    assert CLIPS["constant"](0.2, 3, 8) == 0.2
 
 
 @pytest.mark.full

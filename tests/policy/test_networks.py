@@ -6,7 +6,6 @@ import pytest
 
 from lorasa_jax.policy.distributions import SquashedGaussian
 from lorasa_jax.policy.networks import (
-    GRU,
     LAYERS,
     Linear,
     RecurrentNetwork,
@@ -14,6 +13,7 @@ from lorasa_jax.policy.networks import (
     parameters,
     standardise,
 )
+from lorasa_jax.policy.recurrence import GRU
 
 HEADS = {"mean": (2, 0.01, 0.0), "log_std": (2, 0.01, 1.0)}
 

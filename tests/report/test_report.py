@@ -19,7 +19,8 @@ from lorasa_jax.analysis.distances import CATEGORICAL, GAUSSIAN
 from lorasa_jax.analysis.observations import collect
 from lorasa_jax.envs.mamujoco.replay.scene import palette
 from lorasa_jax.policy.networks import LAYERS_OF
-from lorasa_jax.report import command, page, panels, story
+from lorasa_jax.report import command, page, panels, story, table
+from lorasa_jax.report.learning import learning
 from lorasa_jax.training import reporting, runs
 
 NAMES = "ant", "battle", "shared"
@@ -325,7 +326,7 @@ def test_intervals_are_told_of_three_seeds_or_more(seeds, told, stories):
         for seed in range(seeds)
         for i, step in enumerate((0, 20, 40, 60))
     ]
-    curves = story.learning(rows, tuple(range(seeds)))
+    curves = learning(rows, tuple(range(seeds)))
     assert (curves["eval_return"]["low"] is not None) == told
     assert curves["eval_return"]["reference"] == pytest.approx(values[:, 0].mean())
     summary = {
@@ -333,7 +334,7 @@ def test_intervals_are_told_of_three_seeds_or_more(seeds, told, stories):
         "eval_return_per_seed": values[:, -1].tolist(), "eval_return": float(values[:, -1].mean()),
     }  # fmt: skip
     one = story.Story(**{**vars(whole), "summary": summary, "curves": curves})
-    found = page.measures(one)
+    found = table.measures(one)
     assert (" to " in found["Final return"]) == told and f"n = {seeds} seeds" in found["of"]
     drawn = page.learning([one], lambda text: text)
     assert ("the band its 95 % bootstrap interval" in drawn) == told

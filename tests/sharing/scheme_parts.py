@@ -9,7 +9,8 @@ from lorasa_jax import config, sharing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
-from lorasa_jax.training import phases, plan
+from lorasa_jax.training import plan
+from lorasa_jax.training.teams import build_teams
 
 AGENTS, FEATURES, WIDTH = 3, 5, 8
 NETWORKS = {
@@ -87,7 +88,7 @@ def trained_by_name(name, *words):
         ["env=specialisation_4", f"sharing={name}", "algo.num_envs=2", "algo.rollout_length=4",
          "algo.chunk_length=2", "network.hidden=4", "total_steps=80", "eval_episodes=2", *words]
     )  # fmt: skip
-    teams = phases.build_teams(settings)
+    teams = build_teams(settings)
     plan.check(settings, teams)
     return teams
 

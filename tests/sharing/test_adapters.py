@@ -8,7 +8,8 @@ import pytest
 from lorasa_jax.policy.distributions import Categorical, SquashedGaussian
 from lorasa_jax.policy.networks import LAYERS_OF, RecurrentNetwork, parameters
 from lorasa_jax.sharing import adapted, mtl, nps, ps
-from lorasa_jax.sharing.lora import LoraSpec, init_adapters, merge
+from lorasa_jax.sharing.lora import init_adapters, merge
+from lorasa_jax.sharing.spec import LoraSpec
 
 AGENTS = 3
 
@@ -102,7 +103,7 @@ def test_an_lstm_step_by_hand():
     params = parameters(net, jax.random.key(0), 5)
     assert set(LAYERS_OF["lstm"]) <= set(params)
     cell = {"params": {"kernel": params["lstm_h_5"]["kernel"], "bias": params["lstm_h_5"]["bias"]}}
-    from lorasa_jax.policy.networks import LSTM
+    from lorasa_jax.policy.recurrence import LSTM
 
     rng = np.random.default_rng(0)
     gates, carry = rng.normal(size=(4, 2, 32)), rng.normal(size=(2, 16))

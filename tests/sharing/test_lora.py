@@ -7,7 +7,8 @@ from lorasa_jax.learn.team import forward
 from lorasa_jax.policy.distributions import SquashedGaussian
 from lorasa_jax.policy.networks import LAYERS, RecurrentNetwork, parameters
 from lorasa_jax.sharing import adapted, ps
-from lorasa_jax.sharing.lora import LoraSpec, delta, init_adapters, merge
+from lorasa_jax.sharing.lora import delta, init_adapters, merge
+from lorasa_jax.sharing.spec import LoraSpec
 
 AGENTS = 3
 SPEC = LoraSpec(rank=2, alpha=6.0)

@@ -21,9 +21,9 @@ from scheme_parts import (
 
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import team
-from lorasa_jax.sharing import LoraSpec, adapted, ps, ranks
-from lorasa_jax.sharing.ranks import Schedule
+from lorasa_jax.sharing import LoraSpec, adalora, adapted, ps
 from lorasa_jax.sharing.scheme import When
+from lorasa_jax.sharing.spec import Schedule
 from lorasa_jax.sharing.variants import FORMS, KINDS
 
 ADALORA = Schedule("adalora", 3, 1.5, warmup=0.2, settle=0.3, beta=0.9, orthogonality=0.5)
@@ -76,7 +76,7 @@ def test_the_form_of_singular_values_by_hand():
     net = double(jax.tree.map(lambda x: x[0], trees["net"]))
     for i, own in enumerate(own_weights(scheme, trees)):
         for layer, parts in trees["adapters"].items():
-            left, values, right = (double(parts[name][i]) for name in ranks.TRIPLET)
+            left, values, right = (double(parts[name][i]) for name in adalora.TRIPLET)
             delta = sum(v * np.outer(left[:, q], right[q]) for q, v in enumerate(values))
             close(own[layer]["kernel"], net[layer]["kernel"] + 2.0 * delta)
 
@@ -99,7 +99,7 @@ def test_a_budget_that_never_shrinks_is_the_form_of_singular_values(banks):
 
 
 def test_the_budget_shrinks_on_a_cubic_schedule(banks):
-    layers = ranks.triplets(banks["adalora"]["adapters"])
+    layers = adalora.triplets(banks["adalora"]["adapters"])
     total, final = sum(x["singular"].size for x in layers.values()), round(1.5 * 7 * AGENTS)
     for share in np.linspace(0, 1, 21):
         if share < 0.2:
@@ -108,9 +108,9 @@ def test_the_budget_shrinks_on_a_cubic_schedule(banks):
             wanted = final
         else:
             wanted = round(final + (total - final) * (1 - (share - 0.2) / 0.5) ** 3)
-        found = ranks.budget_at(jnp.float32(share), layers, ADALORA)
+        found = adalora.budget_at(jnp.float32(share), layers, ADALORA)
         assert abs(float(found) - wanted) <= (0.2 <= share <= 0.7)
-    assert float(ranks.budget_at(jnp.float32(1.0), layers, ADALORA)) == final
+    assert float(adalora.budget_at(jnp.float32(1.0), layers, ADALORA)) == final
 
 
 def importance_by_hand(layers, moments, rounds=3):
@@ -151,7 +151,7 @@ def test_the_least_important_singular_values_of_all_layers_and_agents_are_pruned
             {**changed, "adapters": trees["adapters"]}, {"adapters": state}, {},
             When(jnp.asarray(9), 10), None,
         )  # fmt: skip
-    layers = ranks.triplets(trees["adapters"])
+    layers = adalora.triplets(trees["adapters"])
     scores = importance_by_hand(double(layers), double(moments))
     budget = round(1.5 * 7 * AGENTS)
     limit = np.sort(np.concatenate([x.ravel() for x in scores.values()]))[-budget]
@@ -167,7 +167,7 @@ def test_the_least_important_singular_values_of_all_layers_and_agents_are_pruned
 
 
 def test_the_penalty_is_of_vectors_that_are_not_orthonormal(banks):
-    layers = double(ranks.triplets(banks["adalora"]["adapters"]))
+    layers = double(adalora.triplets(banks["adalora"]["adapters"]))
     distances = np.zeros((AGENTS, len(layers)))
     for j, parts in enumerate(layers.values()):
         for i in range(AGENTS):
@@ -183,7 +183,7 @@ def test_at_a_lower_rank_the_strongest_are_served(banks):
     trees = banks["adalora"]
     assert SCHEMES["adalora"].served(trees) is trees
     served = SCHEMES["adalora"].served(trees, 1)
-    for layer, parts in ranks.triplets(trees["adapters"]).items():
+    for layer, parts in adalora.triplets(trees["adapters"]).items():
         for before, after in zip(
             np.asarray(parts["singular"]), np.asarray(served["adapters"][layer]["singular"]),
             strict=True,

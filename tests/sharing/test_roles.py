@@ -14,6 +14,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import mappo, team
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.training import phases, plan
+from lorasa_jax.training.teams import build_teams
 
 TINY = [
     "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1", "network.hidden=4",
@@ -72,9 +73,9 @@ def load(*words):
 
 
 def test_agents_of_a_type_share_an_adapter():
-    scheme = phases.build_teams(load("env=same_types", "sharing.by=type"))[1].actor.scheme
+    scheme = build_teams(load("env=same_types", "sharing.by=type"))[1].actor.scheme
     assert scheme.banks["adapters"].index == (0, 1, 0, 1)
-    by_agent = phases.build_teams(load("env=same_types"))[1].actor.scheme
+    by_agent = build_teams(load("env=same_types"))[1].actor.scheme
     assert by_agent.banks["adapters"].index == (0, 1, 2, 3)
 
 
@@ -83,12 +84,12 @@ def test_types_of_their_own_are_agents_of_their_own_bit_for_bit():
     states = []
     for by in ("agent", "type"):
         config = load("env=own_types", f"sharing.by={by}")
-        teams = phases.build_teams(config)
+        teams = build_teams(config)
         state = jax.jit(lambda p, c=config, t=teams: phases.switch(c, t, 1, p))(
             jax.jit(lambda c=config, t=teams: phases.begin(c, t[0]))()
         )
         one = jax.tree.map(lambda x: x[0], state.state)
-        hp = phases.hyperparameters(config)
+        hp = config.algo_of(-1)
         states.append(jax.jit(lambda s, t=teams, h=hp: mappo.update(s, t[1], h)[0])(one).actor)
     jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -118,7 +119,7 @@ def test_each_step_is_taken_with_the_weights_of_its_type():
 
 def test_redrawn_types_fit_the_whole_plan():
     config = load("env=drawn_types", "sharing.by=type")
-    teams = phases.build_teams(config)
+    teams = build_teams(config)
     plan.check(config, teams)
     adapters = teams[1].actor.scheme.banks["adapters"]
     assert adapters.index == (0, 1) and teams[1].actor.by_type
@@ -145,7 +146,7 @@ def test_redrawn_teams_tell_types_with_the_episode():
     types = np.asarray(jax.vmap(env.types_of)(states))
     assert types.shape == (8, 5) and len(np.unique(types, axis=0)) > 1
     config = load("env=smax_smacv2_5_units", "sharing.by=type")
-    plan.check(config, phases.build_teams(config))
+    plan.check(config, build_teams(config))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_redrawn_teams_tell_types_with_the_episode():
 )
 def test_refused_in_one_sentence(words, told):
     with pytest.raises(ConfigError) as refusal:
-        phases.build_teams(load(*words))
+        build_teams(load(*words))
     message = str(refusal.value)
     assert told in message
     assert message[-1] in ".?" and ". " not in message and "\n" not in message
@@ -167,7 +168,7 @@ def test_refused_in_one_sentence(words, told):
 
 def test_adapters_of_clusters():
     config = load("env=specialisation_4", "sharing=seps_lora", "sharing.by=cluster")
-    scheme = phases.build_teams(config, (0, 1, 1, 0))[1].actor.scheme
+    scheme = build_teams(config, (0, 1, 1, 0))[1].actor.scheme
     assert scheme.banks["adapters"].index == (0, 1, 1, 0) == scheme.banks["net"].index
 
 

@@ -17,7 +17,7 @@ from lorasa_jax.sharing import (
     nps,
     ps,
 )
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 
 AGENTS, TIME, ENVS = 3, 4, 2
 SPEC = LoraSpec(rank=2, alpha=2.0)

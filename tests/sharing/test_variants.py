@@ -12,9 +12,10 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import team
 from lorasa_jax.policy.networks import RecurrentNetwork, parameters
 from lorasa_jax.sharing import adapted, grouped, ps
-from lorasa_jax.sharing.lora import LoraSpec
+from lorasa_jax.sharing.spec import LoraSpec
 from lorasa_jax.sharing.variants import KINDS, TEMPERATURE
-from lorasa_jax.training import phases, plan
+from lorasa_jax.training import plan
+from lorasa_jax.training.teams import build_teams
 
 AGENTS, D, K, RANK, SCALE = 3, 6, 5, 2, 1.5
 NETWORK = RecurrentNetwork({"mean": (3, 0.01, 0.0)}, {"log_std": (3, 1.0)}, 8)
@@ -211,12 +212,12 @@ WORDS = ["algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2", "net
 def test_every_kind_has_a_sound_plan(kind, algo, env):
     more = ["sharing.lr_ratio=16"] if KINDS[kind].plus else []
     settings = config.load([f"env={env}", f"algo={algo}", f"sharing.kind={kind}", *WORDS, *more])
-    plan.check(settings, phases.build_teams(settings))
+    plan.check(settings, build_teams(settings))
 
 
 def test_only_adapters_have_a_ratio_of_learning_rates():
     settings = config.load(["env=specialisation_2", *WORDS, "sharing.lr_ratio=4"])
-    first, last = phases.build_teams(settings)
+    first, last = build_teams(settings)
     tree = {"linear_1": {"b": jnp.ones(3)}}
     sizes = [
         role.optimiser.update(tree, role.optimiser.init(tree))[0]["linear_1"]["b"][0]
