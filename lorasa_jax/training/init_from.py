@@ -18,7 +18,7 @@ def pretrained(config: Config) -> runs.Checkpoint:
     """
     assert config.init_from is not None  # or there is nothing to ask for
     path, _, step = config.init_from.rpartition("@")
-    checkpoint = runs.load(path, whole_number(step, "the step of init_from"))
+    checkpoint = runs.load(path, whole_number(step, "the step of init_from"), resumable=True)
     saved_config, new_config = checkpoint.config, config
     for what, one, other in (
         ("environment", saved_config.env, new_config.env),

@@ -238,6 +238,7 @@ class Run:
             "config": self.config.to_dict(),
             "clusters": None if self.clusters is None else list(self.clusters),
             "metrics_sha256": self.reporter.metrics_digest(),
+            "reported": [name for name in progress.sums if name != "updates"],
         }
         self.checkpoints.save(_update(progress), progress, meta)
         if not self.proved:

@@ -1,6 +1,6 @@
 """A run's whole state and what it goes through, as pure functions: begin, switch, advance, play."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ NEVER = np.iinfo(np.int32).max
 BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
 # What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
+_REPORTED: dict[tuple, tuple[str, ...]] = {}  # what `reported` has found in this process
 
 
 class Progress(NamedTuple):
@@ -77,19 +78,29 @@ def begin(config: Config, team_: Team, lanes: Lanes | None = None) -> Progress:
 def begin_one(config: Config, team_: Team, key: jax.Array) -> Progress:
     """The progress at update 0 of a run [no lane axis] from a key []."""
     state = start_from(key, team_, config.algo_of(0))
-    zero = jnp.zeros(())
-    sums, first_bad = watched(config, 0, team_, state)
-    return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
+    return _unwatched(state, reported(config, 0, team_, state))
 
 
-def watched(config: Config, phase: int, team_: Team, state: TrainState):
-    """What `Progress` keeps of a phase's reports, before its first: sums and first_bad."""
+def watched(names: Iterable[str]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """What `Progress` keeps of reports of these names, before the first: sums and first_bad."""
+    sums = {name: jnp.zeros(()) for name in (*names, "updates")}
+    names = (*names, "actor parameters", "critic parameters")
+    return sums, {name: jnp.full((), NEVER, jnp.int32) for name in names}
+
+
+def reported(config: Config, phase: int, team_: Team, state: TrainState) -> tuple[str, ...]:
+    """Names of what a phase's updates report. The first time, an update is traced to know them."""
     hp, update = config.algo_of(phase), update_of(config.algo)
+    settings = config.env, config.network, config.critic_sharing, config.algo_of(phase)
+    key = update, type(team_.env), repr(settings)
+    if key in _REPORTED and not reports_more(team_):
+        return _REPORTED[key]
     when = When(jnp.ones((), jnp.int32), 1)
     _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
-    sums = {name: jnp.zeros(()) for name in (*report, "updates")}
-    names = (*report, "actor parameters", "critic parameters")
-    return sums, {name: jnp.full((), NEVER, jnp.int32) for name in names}
+    names = tuple(report)
+    if not reports_more(team_):
+        _REPORTED[key] = names
+    return names
 
 
 def switch(
@@ -119,7 +130,7 @@ def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progr
     progress = progress._replace(state=adopted(teams, phase, progress.state, keeps=keeps))
     if not (reports_more(teams[phase - 1]) or reports_more(teams[phase])):
         return progress
-    sums, first_bad = watched(config, phase, teams[phase], progress.state)
+    sums, first_bad = watched(reported(config, phase, teams[phase], progress.state))
     kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
     return progress._replace(
         sums=kept(sums, progress.sums), first_bad=kept(first_bad, progress.first_bad)
@@ -154,12 +165,29 @@ def _entered(role, key, learner, keeps):
     return new._replace(opt_state={**new.opt_state, **learner.opt_state}) if keeps else new
 
 
-def until(config: Config, teams: tuple[Team, ...], index: int) -> Progress:
-    """Progress as it is at the beginning of phase `index`; for its shapes."""
-    progress = begin(config, teams[0])
-    for phase in range(1, index + 1):
-        progress = switch(config, teams, phase, progress)
-    return progress
+def until(
+    config: Config, teams: tuple[Team, ...], index: int, names: Iterable[str] | None = None
+) -> Progress:
+    """Progress as it is at the beginning of phase `index`; for its shapes.
+
+    names: of what updates have reported there, by default of what they report now.
+    """
+
+    def one(lane):
+        state = start_from(jax.random.key(lane.seeds), teams[0], config.algo_of(0))
+        for phase in range(1, index + 1):
+            state = adopted(teams, phase, state, keeps=config.keeps_optimisers(phase))
+        kept = reported(config, index, teams[index], state) if names is None else names
+        return _unwatched(state, kept)
+
+    return jax.lax.map(one, lanes_of([config]))
+
+
+def _unwatched(state, names):
+    """The progress of a state that no update has reported of."""
+    sums, first_bad = watched(names)
+    zero = jnp.zeros(())
+    return Progress(state, jnp.zeros((), jnp.int32), sums, Episodes(zero, zero, zero), first_bad)
 
 
 def lr_scale(config: Config, updates: Any = None) -> Callable | None:

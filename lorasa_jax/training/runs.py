@@ -156,10 +156,11 @@ def require_adapters(policy: Policy) -> None:
     )
 
 
-def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
+def load(out: str | Path, env_steps: int | None = None, *, resumable: bool = False) -> Checkpoint:
     """The run in `out` at its last checkpoint, or at the one of `env_steps`.
 
     A training that goes on beside may delete a checkpoint while it is read; then another is.
+    resumable: its progress counts all that updates report now, so that training can go on from it.
 
     Raises:
       ConfigError: there is no run, no such checkpoint, or it cannot be read.
@@ -170,7 +171,7 @@ def load(out: str | Path, env_steps: int | None = None) -> Checkpoint:
         update = _chosen_update(out, config, env_steps)
         before = _state_of(folder, update)
         try:
-            return _read(out, config, update)
+            return _read(out, config, update, resumable)
         except (DamagedError, UnfitError) as error:
             time.sleep(PAUSE)
             if left and before != _state_of(folder, update):
@@ -202,7 +203,7 @@ def _state_of(folder, update):
     return times, digests.exists(place)
 
 
-def _read(out, config, update):
+def _read(out, config, update, resumable):
     checkpoints = Checkpoints(Path(out) / "checkpoints", read_only=True)
     built: list[tuple[tuple[Team, ...], tuple[int, ...] | None]] = []
 
@@ -214,7 +215,10 @@ def _read(out, config, update):
         phase = meta.get("phase")
         if not isinstance(phase, int) or not 0 <= phase < len(teams):
             raise DamagedError("its meta/metadata names no phase")
-        return jax.eval_shape(functools.partial(phases.until, config, teams, phase))
+        names = None if resumable else meta.get("reported")
+        if not (names is None or all(isinstance(name, str) for name in names)):
+            raise DamagedError("its meta/metadata names no measures")
+        return jax.eval_shape(functools.partial(phases.until, config, teams, phase, names))
 
     try:
         meta, progress = checkpoints.read(update, shapes, phases.LATER)
