@@ -14,6 +14,9 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "lorasa_jax_tests_cache")
 )
 os.environ.setdefault("WANDB_MODE", "offline")
+# Code that is compiled in two thirds of the time and runs slower, in commands that tests start too;
+# tests marked `optimised` have what users have, and all of them have where this is set to 0.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import optax
@@ -27,6 +30,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+QUICK = "jax_disable_most_optimizations"
 PATIENCE = 90  # seconds for the browser
 
 
@@ -36,10 +40,25 @@ def _lenient():
         yield
 
 
+@contextlib.contextmanager
+def _optimised():
+    before = jax.config.values[QUICK]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(QUICK.upper(), "0")
+        jax.config.update(QUICK, False)
+        try:
+            yield
+        finally:
+            jax.config.update(QUICK, before)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Promotion as JAX has it by default, for tests marked `upstream` and their fixtures."""
-    with _lenient() if "upstream" in item.keywords else contextlib.nullcontext():
+    """What the markers `upstream` and `optimised` say, for tests and the fixtures they make."""
+    with contextlib.ExitStack() as stack:
+        for marker, context in (("upstream", _lenient), ("optimised", _optimised)):
+            if marker in item.keywords:
+                stack.enter_context(context())
         return (yield)
 
 
@@ -83,15 +102,6 @@ def _mark_the_rest_of_samples(items):
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(0)
-
-
-@pytest.fixture(scope="module")
-def quick_compiler():
-    """Compiles in half the time; results need not be fast here, only right."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ SMALL = {
     "env": "probe_observation", "sharing": "ps", "network.hidden": 4, "algo.num_envs": 2,
     "algo.rollout_length": 10, "algo.epochs": 1, "eval_every": 1, "eval_episodes": 2,
 }  # fmt: skip
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick_compiler):
+def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("api") / "run"
     return lorasa_jax.train(out=out, total_steps=40, num_seeds=2, seed=3, **SMALL)
 

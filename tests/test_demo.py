@@ -126,9 +126,7 @@ def test_the_page_is_opened_where_there_is_a_browser(display, monkeypatch, tmp_p
 
 @pytest.mark.full
 @pytest.mark.parametrize("sharing, files", [("ps", 1), ("nps", 4)])
-def test_a_run_becomes_a_policy_of_the_package(
-    sharing, files, quick_compiler, tmp_path, monkeypatch
-):
+def test_a_run_becomes_a_policy_of_the_package(sharing, files, tmp_path, monkeypatch):
     """Agents of equal weights share a file; what is loaded is what was learned, rounded."""
     out = tmp_path / "run"
     run.execute(

@@ -28,14 +28,6 @@ KEY = jax.random.key(0)
 LIMIT = 12  # steps of what is filmed
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hurried():
-    """Less optimised code, compiled in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def evaluated(out, *overrides):
     """Trains a run, evaluates and films it by the command; what evaluation.json holds."""
     run.execute(configuration.load([*TINY, *overrides, f"out={out}"]))

@@ -14,7 +14,7 @@ SMALL = [
 ]  # fmt: skip
 # Most of these environments are upstream's.
 pytestmark = [
-    pytest.mark.sample(2), pytest.mark.upstream, pytest.mark.usefixtures("quick_compiler"),
+    pytest.mark.sample(2), pytest.mark.upstream,
 ]  # fmt: skip
 
 

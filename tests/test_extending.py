@@ -32,7 +32,6 @@ ADDED = {
     "an_algorithm": ["env=specialisation_2", "sharing=ps", "algo=twice"],
     "a_hyperparameter": ["env=specialisation_2", "sharing=ps", "algo=narrow", "algo.narrow=3"],
 }
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ def go(out, *overrides):
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, quick_compiler):
+def pretrained(tmp_path_factory):
     """A whole run with its switch at 80 of 160 steps."""
     out = tmp_path_factory.mktemp("pretrained") / "run"
     go(out, "switch_at=80")

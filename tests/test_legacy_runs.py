@@ -34,7 +34,6 @@ COMMANDS = {
         "total_steps=80"
     ),
 }
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(params=COMMANDS)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 
 def test_vmapped_products_with_small_matrices_are_right():
     """XLA of jaxlib 0.10.2 to 0.11.2 is wrong by 0.2 here on CPU (jax-ml/jax issue 39103)."""

@@ -29,11 +29,11 @@ RUNS = {
     ],
 }  # fmt: skip
 KEY = jax.random.key(0)
-pytestmark = [pytest.mark.sample(1), pytest.mark.usefixtures("quick_compiler")]
+pytestmark = [pytest.mark.sample(1)]
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def trained(request, tmp_path_factory, quick_compiler):
+def trained(request, tmp_path_factory):
     """(run, {seed: its export}): two seeds with adapters, kept at steps 20, 40 and 80."""
     folder = tmp_path_factory.mktemp(request.param)
     run = folder / "run"

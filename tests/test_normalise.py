@@ -71,7 +71,7 @@ def test_an_environment_shows_what_a_finished_policy_sees():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick_compiler):
+def run(tmp_path_factory):
     """A run of two phases of two updates each, whole and interrupted in each update."""
     out = tmp_path_factory.mktemp("normalise") / "run"
     words = [*SMALL, "total_steps=80", "switch_at=40", f"out={out}", "keep_at=[20,40,60]"]

@@ -23,7 +23,6 @@ TINY = [
 ]  # fmt: skip
 TURNS = "[ps:40,ps_lora:40,ps:40,ps_lora:40,merge,ps_lora]"
 NAMES = ("pretrain", "finetune", "pretrain 2", "finetune 2", "finetune 3")
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def load(*words):
@@ -81,7 +80,7 @@ def test_a_list_of_two_is_the_switch_bit_for_bit(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def turns(tmp_path_factory, quick_compiler):
+def turns(tmp_path_factory):
     out = tmp_path_factory.mktemp("phases") / "run"
     return out, go(out, f"phases={TURNS}")
 

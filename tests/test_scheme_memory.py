@@ -35,9 +35,7 @@ CASES = {
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", CASES)
-def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(
-    name, tmp_path, quick_compiler
-):
+def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(name, tmp_path):
     words, reported, memory = CASES[name]
     config = configuration.load([*GAME, *words, "num_seeds=2"])
     teams = build_teams(config)

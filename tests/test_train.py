@@ -34,7 +34,7 @@ def test_every_phase_compiles_once_however_the_run_is_cut(tmp_path, caplog):
 
 
 @pytest.fixture(scope="module")
-def switched(quick_compiler):
+def switched():
     config = configuration.load(GAME)
     teams = build_teams(config)
     progress = jax.jit(lambda: phases.begin(config, teams[0]))()

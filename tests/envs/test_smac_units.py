@@ -17,6 +17,7 @@ from lorasa_jax.envs.smac.roster import volley
 from lorasa_jax.envs.smac.simulation import Battle
 from lorasa_jax.envs.smac.ticks import Orders
 
+pytestmark = pytest.mark.optimised  # a thousand ticks of 36 battles
 KINDS = ("marine", "marauder", "stalker", "zealot", "colossus", "medivac")
 TICKS, CASES = 1000, 36
 DT = 1 / 16

@@ -46,7 +46,6 @@ TINY = [
 ]  # fmt: skip
 SINGLE = ["sharing=ps", "total_steps=60", *TINY[3:-1]]
 ROBOT = ["env.engine=native", *TINY]
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def robot(place, quick_compiler):
+def robot(place):
     """Figure 2 of Ant 4x2; its arguments."""
     arguments = ["cells=ant_4x2/mappo/ps+ps_lora", *ROBOT]
     figure_2.main(arguments)

@@ -27,7 +27,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick_compiler):
+def run(tmp_path_factory):
     """A finished run of two seeds, PS+LoRA, with checkpoints at steps 8, 16 and 24."""
     from lorasa_jax.run import execute
 

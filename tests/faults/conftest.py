@@ -42,20 +42,16 @@ def _compiling_once():
             _MADE[key] = compile_phase(config, index, team, progress, lanes)
         return _MADE[key]
 
-    hurried = {
-        "jax_disable_most_optimizations": True, "jax_persistent_cache_min_compile_time_secs": 0,
-    }  # fmt: skip
-    before = {name: jax.config.values[name] for name in hurried}
+    option = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[option]
+    jax.config.update(option, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "compile_phase", once)
         patch.setattr(plan, "check", check_once)
-        for name, value in hurried.items():
-            jax.config.update(name, value)
         try:
             yield
         finally:
-            for name, value in before.items():
-                jax.config.update(name, value)
+            jax.config.update(option, before)
 
 
 @pytest.fixture(scope="module")  # not longer: what follows in this process compiles as ever

@@ -63,6 +63,5 @@ def main():
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_disable_most_optimizations", True)  # compiles in half the time
     devices.prepare(8)
     main()

@@ -1,6 +1,5 @@
 """Tiny runs, trained and told once for all tests of reports."""
 
-import jax
 import pytest
 
 from lorasa_jax import config, run
@@ -44,11 +43,9 @@ class Made(dict):
 
 @pytest.fixture(scope="module")
 def trained(train, tmp_path_factory):
-    """{name: the folder of a run}, in code that is compiled fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
+    """{name: the folder of a run}."""
     folder = tmp_path_factory.mktemp("runs")
-    yield Made(lambda name: train(name, folder / name))
-    jax.config.update("jax_disable_most_optimizations", False)
+    return Made(lambda name: train(name, folder / name))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def values(items):
 
 
 @pytest.fixture(scope="module")
-def logged(train, tmp_path_factory, quick_compiler):
+def logged(train, tmp_path_factory):
     """The folder of a run of two seeds that was told to W&B offline."""
     out = tmp_path_factory.mktemp("logged") / "game"
     patch = pytest.MonkeyPatch()

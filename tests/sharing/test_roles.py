@@ -20,7 +20,6 @@ TINY = [
     "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1", "network.hidden=4",
     "network.kind=ff", "network.depth=1", "sharing.rank=2", "eval_episodes=2", "total_steps=80",
 ]  # fmt: skip
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 class Typed:
