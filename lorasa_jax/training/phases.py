@@ -1,5 +1,6 @@
 """A run's whole state and what it goes through, as pure functions: begin, switch, advance, play."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.networks import parameters
 from lorasa_jax.sharing.scheme import When
+from lorasa_jax.training import reports
 from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, over_lanes, with_numbers
 from lorasa_jax.training.teams import tuned
 
@@ -24,7 +26,6 @@ NEVER = np.iinfo(np.int32).max
 BETWEEN = 1 << 20  # what is folded into a state's key between updates; the switch folds in a phase
 # What newer watched quantities are set to where a checkpoint lacks them.
 LATER = {"sums": np.nan, "first_bad": NEVER}
-_REPORTED: dict[tuple, tuple[str, ...]] = {}  # what `reported` has found in this process
 
 
 class Progress(NamedTuple):
@@ -89,18 +90,15 @@ def watched(names: Iterable[str]) -> tuple[dict[str, jax.Array], dict[str, jax.A
 
 
 def reported(config: Config, phase: int, team_: Team, state: TrainState) -> tuple[str, ...]:
-    """Names of what a phase's updates report. The first time, an update is traced to know them."""
-    hp, update = config.algo_of(phase), update_of(config.algo)
-    settings = config.env, config.network, config.critic_sharing, config.algo_of(phase)
-    key = update, type(team_.env), repr(settings)
-    if key in _REPORTED and not reports_more(team_):
-        return _REPORTED[key]
+    """Names of what a phase's updates report."""
+    trace = functools.partial(first_update, config, phase, team_)
+    return reports.names(config, phase, team_, lambda: jax.eval_shape(trace, state)[1])
+
+
+def first_update(config: Config, phase: int, team_: Team, state: TrainState):
+    """State and report after a phase's first update, for their shapes."""
     when = When(jnp.ones((), jnp.int32), 1)
-    _, report, _ = jax.eval_shape(lambda state: learned(state, team_, hp, update, when), state)
-    names = tuple(report)
-    if not reports_more(team_):
-        _REPORTED[key] = names
-    return names
+    return learned(state, team_, config.algo_of(phase), update_of(config.algo), when)[:2]
 
 
 def switch(
@@ -128,19 +126,13 @@ def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progr
     """One run's progress [no lane axis] at the beginning of phase number `phase`."""
     keeps = config.keeps_optimisers(phase)
     progress = progress._replace(state=adopted(teams, phase, progress.state, keeps=keeps))
-    if not (reports_more(teams[phase - 1]) or reports_more(teams[phase])):
+    if not (reports.reports_more(teams[phase - 1]) or reports.reports_more(teams[phase])):
         return progress
     sums, first_bad = watched(reported(config, phase, teams[phase], progress.state))
     kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
     return progress._replace(
         sums=kept(sums, progress.sums), first_bad=kept(first_bad, progress.first_bad)
     )
-
-
-def reports_more(team_):
-    """Whether its schemes add measures of their own to what the algorithm reports."""
-    schemes = team_.actor.scheme, team_.critic.scheme
-    return any(scheme.penalty or scheme.after_update for scheme in schemes)
 
 
 def adopted(
@@ -272,5 +264,5 @@ def trained(config: Config, index: int, team_: Team, numbers, progress: Progress
     scale = lr_scale(config, numbers.get(UPDATES))
     hp = devices.share(hp, config.devices, config.num_seeds)
     span = (0, *config.phase_ends)[index], config.phase_ends[index]
-    span = span if reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
+    span = span if reports.reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
     return advance(progress, n, team_, hp, update_of(config.algo), scale, span)

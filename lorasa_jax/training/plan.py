@@ -13,10 +13,8 @@ from lorasa_jax.envs import contract
 from lorasa_jax.envs.normalise import showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
-from lorasa_jax.learn.algorithms import update_of
 from lorasa_jax.learn.team import Team
-from lorasa_jax.sharing.scheme import When
-from lorasa_jax.training import memory, phases
+from lorasa_jax.training import memory, phases, reports
 
 
 def check(config: Config, teams: tuple[Team, ...]) -> None:
@@ -53,12 +51,9 @@ def _phase(config, teams, index, team, state):
         adopt = functools.partial(phases.adopted, teams, index, keeps=keeps)
         state = evaluate("adopt", lambda state: adopt(state), state)
     evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
-    when = When(jnp.ones((), jnp.int32), 1)
-
-    def update(state):
-        return phases.learned(state, team, hp, update_of(config.algo), when)[0]
-
-    after = evaluate("update", update, state)
+    update = functools.partial(phases.first_update, config, index, team)
+    after, report = evaluate("update", update, state)
+    reports.remember(config, index, team, report)
     _check_same(config, index, state, after)
 
     def evaluation(state):
