@@ -13,7 +13,8 @@ from lorasa_jax.errors import ConfigError
 
 TINY = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.epochs=1",
-    "network.hidden=8", "network.kind=ff", "total_steps=160", "eval_every=1", "eval_episodes=2",
+    "network.hidden=8", "network.depth=1",
+    "network.kind=ff", "total_steps=160", "eval_every=1", "eval_episodes=2",
 ]  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from lorasa_jax.training import execution
 SEEDS = (3, 4)
 COMMON = [
     "algo.num_envs=2", "algo.rollout_length=10", "algo.epochs=1", "algo.actor_lr=0.05",
-    "network.hidden=4", "sharing.rank=2", "total_steps=80", "switch_at=40", "eval_every=1",
+    "network.hidden=4", "network.depth=1",
+    "sharing.rank=2", "total_steps=80", "switch_at=40", "eval_every=1",
     "eval_episodes=2", "checkpoint_every=1", "num_seeds=2", f"seed={SEEDS[0]}", "keep_at=[20]",
 ]  # fmt: skip
 RUNS = {

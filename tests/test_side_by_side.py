@@ -16,7 +16,8 @@ from lorasa_jax.training import loop, multirun, side_by_side
 from lorasa_jax.training.numbers import numbers_of, with_numbers
 
 TINY = [
-    "env=specialisation_2", "network.kind=ff", "network.hidden=8", "algo.num_envs=4",
+    "env=specialisation_2", "network.kind=ff", "network.hidden=8", "network.depth=1",
+    "algo.num_envs=4",
     "algo.rollout_length=10", "total_steps=800", "eval_every=5", "checkpoint_every=5",
     "eval_episodes=2",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ TINY = [
     "env=specialisation_2", "algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2",
     "algo.epochs=1", "algo.actor_lr=0.05", "total_steps=24", "switch_at=8", "eval_every=3",
     "eval_episodes=2", "checkpoint_every=1", "updates_per_call=1", "network.hidden=8",
+    "network.depth=1",
     "sharing.rank=2", "sharing.bias=lora", "sharing.norms=true", "num_seeds=2",
     f"seed={SEEDS[0]}",
 ]  # fmt: skip
