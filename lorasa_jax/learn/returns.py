@@ -80,7 +80,7 @@ def _backward(trajectory, reach):
 
     start = jnp.zeros_like(trajectory.errors[0])
     inputs = (trajectory.errors, reach, trajectory.keeps)
-    return jax.lax.scan(step, start, inputs, reverse=True, unroll=16)[1]
+    return jax.lax.scan(step, start, inputs, reverse=True, unroll=8)[1]
 
 
 def _following(ratio):
