@@ -177,8 +177,9 @@ class Smax:
         places, types = smax_start.units(self.rules, key)
         everyone = jnp.ones(len(types), bool)
         radius = self.rules.unit_type_radiuses[types]
+        x, y = places[:, 0], places[:, 1]
         battle = _upstreams("smax_env").State(
-            unit_positions=jnp.stack(_push(*places.T, everyone, radius, _shifts_at_once), axis=-1),
+            unit_positions=jnp.stack(_push(x, y, everyone, radius, _shifts_at_once), axis=-1),
             unit_alive=everyone,
             unit_teams=(jnp.arange(len(types)) >= self.num_agents).astype(jnp.float32),
             unit_health=self.rules.unit_type_health[types],
@@ -439,27 +440,32 @@ def _shifts_in_turn(x, y, alive, radius):
     ids = jnp.arange(len(x))
 
     def turn(other, shift):
-        seen = x[other], y[other], alive[other], radius[other]
-        new = _shift(x, y, alive, radius, *seen, (ids == other).astype(x.dtype))
-        return shift[0] + new[0], shift[1] + new[1]
+        dx, dy = x - x[other], y - y[other]
+        overlap = _overlap(dx, dy, radius + radius[other], alive & alive[other], ids == other)
+        return shift[0] + dx * overlap, shift[1] + dy * overlap
 
     return jax.lax.fori_loop(0, len(x), turn, (jnp.zeros_like(x), jnp.zeros_like(x)), unroll=4)
 
 
 def _shifts_at_once(x, y, alive, radius):
     """All pairs as one matrix [other, unit]: one kernel of an accelerator."""
-    units = tuple(each[None] for each in (x, y, alive, radius))
-    others = tuple(each[:, None] for each in (x, y, alive, radius))
-    return tuple(shift.sum(0) for shift in _shift(*units, *others, jnp.eye(len(x))))
+
+    def pairs(operation, each):
+        return operation(each[None], each[:, None])
+
+    dx, dy = pairs(jnp.subtract, x), pairs(jnp.subtract, y)
+    both, same = pairs(jnp.logical_and, alive), jnp.eye(len(x), dtype=bool)
+    overlap = _overlap(dx, dy, pairs(jnp.add, radius), both, same)
+    return jnp.sum(dx * overlap, axis=0), jnp.sum(dy * overlap, axis=0)
 
 
-def _shift(x, y, alive, radius, other_x, other_y, other_alive, other_radius, same):
-    """Twice what units move away from others; same: 1 where both are one unit, else 0."""
-    dx, dy = x - other_x, y - other_y
-    distance = _distance(dx, dy) + same + 1e-6
-    overlap = jnp.maximum((radius + other_radius) / distance - 1.0, 0.0)
-    overlap = jnp.where(alive & other_alive, overlap, 0.0)
-    return dx * overlap, dy * overlap
+def _overlap(dx, dy, reach, alive, same):
+    """How far units overlap, as a share of their distance; none where they are `same`.
+
+    dx, dy: the way from one to the other; reach: the sum of their radii; alive: both live.
+    """
+    distance = _distance(dx, dy) + same.astype(dx.dtype) + 1e-6
+    return jnp.where(alive, jnp.maximum(reach / distance - 1.0, 0.0), 0.0)
 
 
 def _distance(dx, dy):
