@@ -3,6 +3,7 @@
     python -m experiments.speed env=ant_4x2 [any key of lorasa_jax.run] [out=outputs/speed]
     python -m experiments.speed physics=all     (engines of all robots, see engines.py)
     python -m experiments.speed schemes=all     (every scheme and algorithm, see schemes.py)
+    python -m experiments.speed compiling=smax_3s5z     (compilation by parts, see compiling.py)
 
 Prints its tables and writes them to out/speed_<env>.{md,json}: the C engine alone, the engine
 inside compiled rollouts, one update of every sharing scheme, and the limit that physics and counted
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from experiments import command, engines, measurement, schemes
+from experiments import command, compiling, engines, measurement, schemes
 from experiments.engines import REPEATS, engine_rows, medians
 from lorasa_jax import config as configuration
 from lorasa_jax import envs, keys
@@ -249,11 +250,13 @@ class Options:
 
 USAGE = """python -m experiments.speed KEY=VALUE ...
 python -m experiments.speed physics=all --help      engines of all robots
-python -m experiments.speed schemes=all --help      every scheme and algorithm"""
+python -m experiments.speed schemes=all --help      every scheme and algorithm
+python -m experiments.speed compiling=ENVIRONMENTS --help      compilation by parts"""
+OTHERS = (("physics=", engines), ("schemes=", schemes), ("compiling=", compiling))
 
 
 def main(arguments: list[str]) -> None:
-    for key, other in (("physics=", engines), ("schemes=", schemes)):
+    for key, other in OTHERS:
         if any(argument.startswith(key) for argument in arguments):
             other.main(arguments)
             return

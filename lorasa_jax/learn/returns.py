@@ -69,7 +69,7 @@ def backward(trajectory: Steps, reach: jax.Array) -> jax.Array:
 
     start = jnp.zeros_like(trajectory.errors[0])
     inputs = (trajectory.errors, reach, trajectory.keeps)
-    return jax.lax.scan(step, start, inputs, reverse=True, unroll=16)[1]
+    return jax.lax.scan(step, start, inputs, reverse=True, unroll=8)[1]
 
 
 def normalise(advantages: jax.Array, active: jax.Array, total: Callable = lambda x: x) -> jax.Array:

@@ -1,5 +1,6 @@
 """SMAX: equal to upstream where upstream is right; one test for each of its traps."""
 
+import contextlib
 import functools
 
 import jax
@@ -46,9 +47,11 @@ def battles(name, **options):
         return jnp.stack([by_agent[agent] for agent in game.agents])
 
     def differences(obs, timestep, theirs, ours):
+        memory = vars(theirs.enemy_policy_state).items()
         pairs = {
             "obs": (stack(obs), timestep.obs),
             "legal": (stack(game.get_avail_actions(theirs)), timestep.legal),
+            **{name: (value, getattr(ours.enemy_policy_state, name)) for name, value in memory},
             **{
                 name: (getattr(theirs.state, name), value)
                 for name, value in vars(ours.state).items()
@@ -105,11 +108,61 @@ def test_options_equal_upstreams():
 
 def compare(results):
     env, timestep, (at_reset, in_steps), _ = results
-    assert set(at_reset.values()) == {0} and len(at_reset) == 12, at_reset
+    assert set(at_reset.values()) == {0} and len(at_reset) == 14, at_reset
     assert set(in_steps.values()) == {0}, in_steps
     assert not timestep.active.all() and (timestep.reward > 0).any()
     assert timestep.terminated.any() or env.rules.num_agents > 20
     assert timestep.info["illegal"].sum() == 0
+
+
+@contextlib.contextmanager
+def scenario(*values):
+    """A map of this scenario, for as long as upstream knows it."""
+    registry = upstream("jaxmarl.environments.smax.smax_env")
+    registry.register_scenario("own", registry.Scenario(*values))
+    try:
+        yield smax.make("smax_own")
+    finally:
+        del registry.MAP_NAME_TO_SCENARIO["own"]
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("sizes", [(2, 5), (4, 3)])
+@pytest.mark.parametrize("drawn", [(True, True), (True, False), (False, True)])
+def test_unequal_teams_begin_as_upstreams(sizes, drawn):
+    """Positions, types, or both drawn by the episode, whichever team is larger."""
+    with scenario(jnp.arange(sum(sizes), dtype=jnp.uint8) % 6, *sizes, *drawn) as env:
+        keys = jax.random.split(KEY, 64)
+        theirs = jax.jit(jax.vmap(lambda key: env.game.reset(key)[1]))(keys)
+        ours = jax.jit(jax.vmap(lambda key: env.reset(key)[0].upstream))(keys)
+    for name, value in vars(theirs.state).items():
+        mine = getattr(ours.state, name)
+        assert mine.dtype == value.dtype
+        np.testing.assert_allclose(mine, value, rtol=0, atol=ROUNDING.get(name, 0.0), err_msg=name)
+    jax.tree.map(np.testing.assert_array_equal, ours.enemy_policy_state, theirs.enemy_policy_state)
+
+
+@pytest.mark.parametrize("name", ["2s3z", "smacv2_5_units"])  # no multiple of the loop's steps
+def test_units_push_each_other_apart_as_upstreams_on_every_device(name):
+    """Crowded, some dead: in turn as on a CPU, and at once as on accelerators."""
+    env = smax.make(f"smax_{name}")
+    keys = jax.random.split(KEY, 64)
+
+    def pushed(key):
+        place_key, alive_key, reset_key = jax.random.split(key, 3)
+        battle = env.reset(reset_key)[0].upstream.state
+        alive = jax.random.bernoulli(alive_key, 0.8, battle.unit_alive.shape)
+        place = 16 + 2 * jax.random.uniform(place_key, battle.unit_positions.shape)
+        battle = battle.replace(unit_positions=place, unit_alive=alive)
+        radius = env.rules.unit_type_radiuses[battle.unit_types]
+        ways = (smax._shifts_in_turn, smax._shifts_at_once)
+        ours = [jnp.stack(smax._push(*place.T, alive, radius, way), axis=-1) for way in ways]
+        return place, env.rules._push_units_away(battle).unit_positions, ours
+
+    place, theirs, ours = jax.jit(jax.vmap(pushed))(keys)
+    assert np.mean(np.asarray(place != theirs)) > 0.5
+    for mine in ours:
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=ROUNDING["unit_positions"])
 
 
 def played(timestep):

@@ -1,6 +1,8 @@
+import jax
+import jax.numpy as jnp
 import pytest
 
-from experiments import keep, speed
+from experiments import compiling, keep, speed
 from lorasa_jax import config as configuration
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training.teams import build_teams
@@ -47,6 +49,30 @@ def test_speed_refuses_what_has_no_engine():
 def test_speed_measures_a_small_engine():
     row = speed.engine_rows("ant_4x2", "native", 2, 5)
     assert row["raw"] > 0 and row["jitted"] > 0
+
+
+def test_what_is_written_out_costs_more_instructions_than_a_loop():
+    def repeated(unroll):
+        body = lambda i, x: jnp.sin(x + i) @ x  # noqa: E731
+        return lambda x: jax.lax.fori_loop(0, 64, body, x, unroll=unroll)
+
+    loop, written = (compiling.compiled(repeated(u), jnp.ones((4, 4))) for u in (1, 16))
+    assert 0 < loop["instructions"] < written["instructions"]
+    assert 0 < loop["operations"] <= written["operations"]
+    least = compiling.least([loop, written])
+    assert least["instructions"] == loop["instructions"]
+    text = compiling.markdown(
+        {"command": "x", "device": "cpu", "versions": {"jax": "1", "jaxmarl": "2"}, "load": 1.0,
+         "rows": {"smax_3m": {"step": {"trace": 0.5, "compile": 2.0, "operations": 1000,
+                                       "operations for CUDA": 2000, "instructions": 3000}}}}
+    )  # fmt: skip
+    assert "| smax_3m | step | 0.5 | 2.0 | 1,000 | 2,000 | 3,000 |" in text
+
+
+@pytest.mark.parametrize("words", [["compiling=smax_4"], ["compiling=smax_3m", "env=smax_3m"]])
+def test_compiling_refuses_unknown_and_second_environments(words):
+    with pytest.raises(ConfigError, match=r"compiling="):
+        speed.main(words)
 
 
 def test_keep_refuses_a_run_that_is_not_finished(tmp_path):
