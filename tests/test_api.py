@@ -8,7 +8,8 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.training.api import spelled
 
 SMALL = {
-    "env": "probe_observation", "sharing": "ps", "network.hidden": 4, "algo.num_envs": 2,
+    "env": "probe_observation", "sharing": "ps", "network.hidden": 4, "network.depth": 1,
+    "algo.num_envs": 2,
     "algo.rollout_length": 10, "algo.epochs": 1, "eval_every": 1, "eval_episodes": 2,
 }  # fmt: skip
 

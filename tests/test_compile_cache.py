@@ -94,6 +94,7 @@ NUMBERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("common", "numbers"),
     [

@@ -124,6 +124,7 @@ def test_a_run_in_turns_is_read_back(turns):
     assert summary["switched_at"] == 40
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "kind", "networks"),
     [("ps_lora", "lora", 2), ("shared_lora", "lora", 1), ("ps_lora", "lora_xs", 2),
@@ -161,6 +162,7 @@ def test_a_merge_needs_agents_that_still_share_to_train_them_as_shared():
         build_teams(own)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name, base", [("bias", "ps"), ("seps_lora", "seps")])
 def test_every_backbone_takes_turns(name, base):
     words = [word for word in TINY if not (name == "bias" and word.startswith("sharing."))]

@@ -36,6 +36,7 @@ def with_agent_1_like_agent_0(batch):
     return batch._replace(**{name: twice(name) for name in names})
 
 
+@pytest.mark.full
 def test_agents_of_equal_experience_pull_the_same_way(played, gradient_of):
     found = gradients.cosines(gradient_of(with_agent_1_like_agent_0(played[3])))
     np.testing.assert_allclose(found, np.ones((2, 2)), atol=1e-5)

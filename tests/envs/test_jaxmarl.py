@@ -90,7 +90,7 @@ def _join(parts, ranks):
     )
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @patient
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_time_steps_are_upstreams(name):

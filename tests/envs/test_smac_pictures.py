@@ -54,6 +54,7 @@ def test_film(recorded, tmp_path, suffix):
             assert image.n_frames == STEPS + 1
 
 
+@pytest.mark.full
 def test_frames_show_who_lives_and_who_acts(recorded):
     env, states, _ = recorded
     battle, shown = states.battle, scene.of_smac(env, states)

@@ -176,6 +176,7 @@ def test_rows_are_the_games(battle, kind):
     np.testing.assert_allclose(roster.reach[i, unit(kind, 1)], reach + 2 * radius)
 
 
+@pytest.mark.full
 def test_weapons_and_healers_reach_as_far_as_told_and_no_further(arena):
     """Edge to edge: a hundredth within it they act at once, a hundredth beyond they do not."""
     cases = []

@@ -229,6 +229,7 @@ def test_nothing_is_won_while_it_lasts():
     assert not won[~np.asarray(timestep.terminated)].any()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", QUICK)
 def test_state_is_bounded_and_each_agents_own(name):
     """Upstream's holds coordinates up to 32 and cooldowns that fall below zero without end."""

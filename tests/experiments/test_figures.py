@@ -172,6 +172,7 @@ def forgotten():
         yield
 
 
+@pytest.mark.full
 def test_keys_of_registered_ways_of_sharing_reach_the_cells_that_have_them(forgotten):
     ways.register("teams", ways.REGISTRY.row("ps").make, like="ps", options={"k": 2})
     arguments = ["cells=ant_4x2/mappo/ps+teams+ps_lora", *ROBOT, "sharing.k=5"]

@@ -153,6 +153,7 @@ def test_every_checkpoint_holds_the_digest_of_the_rows_so_far(unfinished, copy):
         train(out, stop_after=2)
 
 
+@pytest.mark.full
 def test_metrics_are_read_as_often_in_a_long_run_as_in_a_short_one(tmp_path, monkeypatch):
     counts = {}
     read = stored.read_bounded

@@ -96,7 +96,6 @@ def cases():
 
 
 @pytest.mark.sample(1)
-@pytest.mark.sample(4)
 @pytest.mark.parametrize("name, algo, space, kind", cases())
 def test_two_updates(name, algo, space, kind):
     team_, first = started(name, space, kind)

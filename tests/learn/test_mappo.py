@@ -189,6 +189,7 @@ def test_minibatches_deal_every_sequence_once(gathered, parts):
     assert not np.array_equal(batch.target, dealt.target.reshape(batch.target.shape))
 
 
+@pytest.mark.full
 def test_minibatches_are_as_many_steps(start, counter):
     team, state = start(counter(), ps(2), ps(2))
     hp = HP.replace(minibatches=3)
@@ -223,6 +224,7 @@ def test_value_statistics_are_updated_once_an_epoch(lora):
     np.testing.assert_allclose(after.value_norm.debias, 1 - 0.99999**HP.epochs, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_the_first_epochs_ratio_is_one(start, counter):
     team, state = start(counter(action_space=Box(2)), LORA, ps(2))
     hp = HP.replace(epochs=1)

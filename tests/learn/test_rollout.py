@@ -87,6 +87,7 @@ def next_values(played, trajectory):
     return steps, np.asarray(rollout.next_values(trajectory, steps.value))
 
 
+@pytest.mark.full
 def test_first_marks_the_beginnings_of_episodes(played):
     steps = played.steps
     np.testing.assert_array_equal(steps.first, steps.obs[:, :, 0, 0] == 0)

@@ -59,6 +59,7 @@ def start(make_team, make_state, counter):
     return start
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "algo, form",

@@ -25,7 +25,10 @@ from lorasa_jax.training import reporting, runs
 
 NAMES = "ant", "battle", "shared"
 # StarCraft compiles for long.
-BATTLE_LAST = "shared", "ant", pytest.param("battle", marks=pytest.mark.long)
+BATTLE_LAST = (
+    "shared", pytest.param("ant", marks=pytest.mark.full),
+    pytest.param("battle", marks=pytest.mark.long),
+)  # fmt: skip
 LAYERS = {"ant": LAYERS_OF["ff"], "battle": LAYERS_OF["gru"], "shared": LAYERS_OF["ff"]}
 AGENTS = {"ant": 4, "battle": 3, "shared": 2}
 
@@ -268,6 +271,7 @@ def test_the_page_lies_in_the_run_by_default(trained, capsys):
     assert found["policy"] == 6
 
 
+@pytest.mark.full
 def test_two_runs_of_an_environment_share_a_chart(stories):
     other = story.Story(**{**vars(stories["ant"]), "name": "other", "phases": [(40, "finetune")]})
     text = visible(page.page([stories["ant"], other]))
@@ -482,6 +486,7 @@ def test_a_damaged_checkpoint_is_refused(share, copy, capfd):
     assert "the checkpoint of update 3" in refused(capfd, copy)
 
 
+@pytest.mark.full
 def test_adapters_are_required(trained):
     assert runs.require_adapters(lorasa_jax.load(trained["ant"])) is None
     before = lorasa_jax.load(trained["ant"], 20)
@@ -566,7 +571,11 @@ BATTLE = """
 
 @pytest.mark.parametrize(
     ("name", "script"),
-    [("ant", ROBOT), pytest.param("battle", BATTLE, marks=pytest.mark.long), ("shared", "")],
+    [
+        pytest.param("ant", ROBOT, marks=pytest.mark.full),
+        pytest.param("battle", BATTLE, marks=pytest.mark.long),
+        ("shared", ""),
+    ],
 )
 def test_a_page_fits_a_phone_and_plays(name, script, stories, pages, opened, tmp_path):
     path = tmp_path / "phone.html"

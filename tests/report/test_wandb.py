@@ -89,6 +89,7 @@ def test_the_runs_are_named_and_grouped(written, logged):
         assert of_kind(found, "exit")[0].exit_code == 0
 
 
+@pytest.mark.full
 def test_the_configuration_is_the_runs(written, logged):
     wanted = json.loads(json.dumps(runs.configured(logged).to_dict()))
     for seed, found in written.items():
@@ -99,6 +100,7 @@ def test_the_configuration_is_the_runs(written, logged):
         assert os.path.samefile(config["out"], logged)
 
 
+@pytest.mark.full
 def test_the_history_is_that_of_the_metrics(written, logged):
     rows = reporting.read_metrics(logged)
     for seed, found in written.items():
@@ -111,6 +113,7 @@ def test_the_history_is_that_of_the_metrics(written, logged):
                 assert told.get(key) == value, (seed, row["env_steps"], key)
 
 
+@pytest.mark.full
 def test_the_summary_is_the_runs(written, logged):
     wanted = runs.summary(logged)
     for found in written.values():
@@ -153,12 +156,14 @@ def of_type(board, name):
     return [block for block in board.blocks if type(block).__name__ == name]
 
 
+@pytest.mark.full
 def test_a_report_says_what_it_is(board):
     assert (board.entity, board.project, board.title) == ("team", "walkers", "game and battle")
     headings = ["Learning curves", "Losses and entropy", "Who the agents became"]
     assert [block.text for block in of_type(board, "H1")] == headings
 
 
+@pytest.mark.full
 def test_its_lines_are_the_metrics(board):
     curves, losses, pages = of_type(board, "PanelGrid")
     assert [panel.title for panel in curves.panels] == ["Return", "Win rate"]
@@ -173,6 +178,7 @@ def test_its_lines_are_the_metrics(board):
         assert len(set(places)) == len(places)
 
 
+@pytest.mark.full
 def test_its_runsets_find_every_seed_of_a_run(board):
     from wandb_workspaces.expr import expr_to_filters
 
@@ -189,6 +195,7 @@ def test_its_runsets_find_every_seed_of_a_run(board):
     assert [x.value for x in conditions] == ["it's", ["smax_3m"], ["mappo"], ["ps_lora"]]
 
 
+@pytest.mark.full
 def test_its_facts_are_the_stories(board, told):
     first, second = (block.text for block in of_type(board, "P"))
     assert first.startswith("game: return ") and "finetune from step 20" in first
@@ -205,6 +212,7 @@ def refused(capsys, *arguments):
     return line
 
 
+@pytest.mark.full
 def test_without_an_account_one_sentence_says_what_to_do(logged, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert "unset WANDB_MODE=offline" in refused(capsys, logged)
@@ -226,6 +234,7 @@ def test_a_run_that_was_not_logged_is_refused(logged, capsys, monkeypatch, tmp_p
     assert "has logger=local; train it with logger=wandb" in refused(capsys, copy)
 
 
+@pytest.mark.full
 def test_a_refusal_by_the_service_is_one_sentence(told, monkeypatch):
     def unreachable(**options):
         raise OSError("no route\nto host")

@@ -59,6 +59,7 @@ def test_of_equal_offsets_it_is_one_network():
         jax.tree.map(np.testing.assert_array_equal, other, first)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("words", [(), ("network.layer_norm=false",), ("algo=a2po",)])
 def test_a_run_of_it_has_two_phases(words):
     teams = trained_by_name("bias", *words)

@@ -72,6 +72,7 @@ def test_a_column_of_zeros_stays_and_has_a_finite_gradient():
     assert np.isfinite(jax.grad(lambda x: unit(x).sum())(kernel)).all()
 
 
+@pytest.mark.full
 def test_a_run_of_it_has_one_phase_and_no_keys():
     (team,) = trained_by_name("hps")
     assert set(team.actor.scheme.banks) == {"directions", "scales"}

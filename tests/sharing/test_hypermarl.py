@@ -66,6 +66,7 @@ def test_recurrent_layers_are_shared_unless_they_are_named():
     assert "gru_h_5" in random_banks(everything)["hypernet"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("hypernet", SCHEMES)
 def test_agents_begin_apart_with_weights_of_about_the_usual_size(hypernet):
     scheme = SCHEMES[hypernet]
@@ -121,6 +122,7 @@ def test_with_one_hot_embeddings_the_linear_one_is_a_network_each():
     close(own_weights(scheme, banks), own_weights(nps(AGENTS), {"net": nets}))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("hypernet", SCHEMES)
 def test_an_agents_loss_reaches_the_hypernetwork_and_its_own_embedding(hypernet):
     scheme = SCHEMES[hypernet]

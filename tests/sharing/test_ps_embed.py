@@ -80,6 +80,7 @@ def test_of_equal_embeddings_it_is_one_network():
     close(own_weights(SCHEME, banks), own_weights(ps(AGENTS), {"net": banks["net"]}))
 
 
+@pytest.mark.full
 def test_the_width_is_a_key():
     trained_by_name("ps_embed", "sharing.embedding=3", "env.agent_ids=false")
     for options, width in (({}, 8), ({"embedding": 3}, 3)):

@@ -298,6 +298,7 @@ def error_of(scheme, trees, wanted):
     return sum(float(jnp.square(tree[x]["kernel"] - wanted[x]).sum()) for x in LAYERS)
 
 
+@pytest.mark.full
 def test_adalora_finds_planted_ranks_across_layers_and_agents():
     planted = (
         ((3, 2.5, 2), (), (2,), (2.5, 2)),

@@ -75,6 +75,7 @@ def test_gather_gives_every_agent_its_entry(index, axis, rows):
         np.testing.assert_array_equal(tree[name], np.asarray(bank[name])[rows])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", SCHEMES)
 def test_vmapped_agents_equal_a_python_loop(name, banks, inputs):
     carry, x, first = inputs

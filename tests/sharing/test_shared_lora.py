@@ -64,6 +64,7 @@ def test_of_one_agent_it_is_ps_lora():
     close(one.adopt(jax.random.key(2), begun(ps(1))), own.adopt(jax.random.key(2), begun(ps(1))))
 
 
+@pytest.mark.full
 def test_a_run_of_it_has_the_phases_and_keys_of_ps_lora():
     teams = trained_by_name("shared_lora", "sharing.rank=2", "sharing.targets=[linear_1]")
     assert [set(team.actor.scheme.banks) for team in teams] == [{"net"}, {"net", "adapters"}]

@@ -170,6 +170,7 @@ def test_pefts_start():
     assert np.std(own["a"]) == pytest.approx(1 / 8 / np.sqrt(3), rel=0.05)
 
 
+@pytest.mark.full
 def test_clusters_have_factors_of_their_own(net):
     nets = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), net)
     for kind, same in (("vera", True), ("lora_xs", False)):
@@ -205,6 +206,7 @@ WORDS = ["algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2", "net
          "total_steps=80", "algo.epochs=1", "eval_episodes=2", "sharing.rank=2"]  # fmt: skip
 
 
+@pytest.mark.sample(1)
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("env", ["specialisation_4", "ant_4x2"])
 @pytest.mark.parametrize("algo", ["mappo", "a2po"])
