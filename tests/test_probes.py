@@ -10,6 +10,7 @@ from lorasa_jax import envs
 from lorasa_jax.envs import games
 from lorasa_jax.envs.types import Discrete
 from lorasa_jax.learn import rollout, value_norm
+from lorasa_jax.learn.team import critic_values
 from lorasa_jax.sharing import REGISTRY
 from lorasa_jax.training import clusters, phases
 from lorasa_jax.training.program import compile_phase
@@ -53,7 +54,7 @@ def predicted_values(team, progress):
     """V of fresh episodes' first observations, in units of return, and those observations."""
     state = jax.tree.map(lambda x: x[0], progress.state)
     runner = rollout.start(jax.random.key(1), team, 64)
-    _, values = team.critic_values(
+    _, values = critic_values(
         team, team.critic.scheme.weights(state.critic.banks), runner.critic_carry,
         runner.timestep.state, runner.first,
     )  # fmt: skip

@@ -25,7 +25,8 @@ from lorasa_jax import config as configuration
 from lorasa_jax import envs, keys
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import phases
-from lorasa_jax.training.numbers import lanes_of
+from lorasa_jax.training.numbers import lanes_of, over_lanes
+from lorasa_jax.training.teams import build_teams
 
 NUM_ENVS = 64
 TRACED = re.compile(r"^ *(%|\"?stablehlo|return)", re.M)
@@ -53,7 +54,7 @@ def compiled(function, *arguments) -> dict[str, float]:
 def parts(name: str, overrides: list[str], repeats: int = 1) -> dict[str, dict[str, float]]:
     """{part: what it costs} of one environment and a training's first phase on it."""
     config = configuration.load([f"env={name}", *overrides])
-    team, lanes = phases.build_teams(config)[0], lanes_of([config])
+    team, lanes = build_teams(config)[0], lanes_of([config])
     env = team.env
     seeds = jax.random.split(jax.random.key(0), NUM_ENVS)
     state, _ = jax.eval_shape(jax.vmap(env.reset), seeds)
@@ -74,8 +75,8 @@ def parts(name: str, overrides: list[str], repeats: int = 1) -> dict[str, dict[s
     programs = {
         "reset": (jax.vmap(env.reset), seeds),
         "step": (jax.vmap(env.step), seeds, state, actions),
-        "advance": (phases.over_lanes(advance, each), progress, lanes, n),
-        "play": (phases.over_lanes(play, each), phases.finished(progress, team), lanes, n),
+        "advance": (over_lanes(advance, each), progress, lanes, n),
+        "play": (over_lanes(play, each), phases.finished(progress, team), lanes, n),
     }
     return {
         part: least([compiled(*program) for _ in range(repeats)])
