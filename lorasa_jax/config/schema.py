@@ -147,10 +147,10 @@ def _values(section):
 
 
 # Keys that change no result: the run's folder, its logger, how often it pauses or saves, what is
-# imported, and the preset, whose numbers stand in the keys themselves.
+# imported, who computes, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
-    "preset", "progress_every", "compile_cache",
+    "preset", "progress_every", "compile_cache", "hosts",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from lorasa_jax import hosts
 from lorasa_jax.config import Config
 from lorasa_jax.learn import devices
 from lorasa_jax.learn.team import Team
@@ -46,7 +47,7 @@ class Program:
         if index not in self._entries:
             enter = functools.partial(phases.switch, self.config, self.teams, index)
             self._entries[index] = jax.jit(enter)
-        return self._entries[index](progress, self.lanes)
+        return devices.told(self._entries[index](progress, self.lanes))
 
     def compile(self, index: int, progress: Progress) -> Phase:
         """Phase number `index`, compiled for progress of these shapes."""
@@ -74,7 +75,8 @@ def compile_phase(
 
     def served(progress):
         policy = phases.finished(progress, team_)
-        return policy if config.devices == 1 else jax.device_put(policy, jax.devices()[0])
+        whole = hosts.readable(policy)
+        return whole if config.devices == 1 else jax.device_put(whole, jax.local_devices()[0])
 
     n = jnp.zeros((), jnp.int32)
     compiled_run = over_lanes(run, (0, 0, None))
@@ -90,5 +92,5 @@ def compile_phase(
         config.phase_names[index],
         config.phase_ends[index],
         lambda progress, n: compiled_run(progress, lanes, n),
-        lambda progress, update: compiled_play(served(progress), lanes, update),
+        lambda progress, update: hosts.first(compiled_play(served(progress), lanes, update)),
     )
