@@ -87,10 +87,10 @@ def compile_phase(
     else:
         compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
     compiled_play = jax.jit(over_lanes(play, (0, 0, None)))
-    compiled_play = compiled_play.lower(served(progress), lanes, n).compile()
+    compiled_play = hosts.compiled_by_first(compiled_play, served(progress), lanes, n)
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],
         lambda progress, n: compiled_run(progress, lanes, n),
-        lambda progress, update: hosts.first(compiled_play(served(progress), lanes, update)),
+        lambda progress, update: compiled_play(served(progress), lanes, update),
     )
