@@ -36,7 +36,7 @@ def free_port():
 def start(folder, *words, of=2, own=((), ())):
     """The processes of one run; `own`: words that only one of them is given."""
     port = free_port()
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+    environment = {k: x for k, x in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}  # JAX's own
     return [
         subprocess.Popen(
             [
@@ -100,8 +100,8 @@ def test_two_hosts_with_a_seed_each_are_one_process_with_two_devices(tmp_path):
     assert rows(tmp_path / "two") == rows(tmp_path / "one")
     assert len(rows(tmp_path / "two")) == 2 * 4
     assert checkpoint.updates(tmp_path / "two" / "checkpoints") == [4, 6]
-    # One process, with one device, goes on.
-    trained_here(tmp_path / "two", "num_seeds=2", "devices=1", *words[2:], "total_steps=64")
+    # One process goes on.
+    trained_here(tmp_path / "two", *words, "total_steps=64")
     assert checkpoint.updates(tmp_path / "two" / "checkpoints") == [6, 8]
     assert [row["env_steps"] for row in rows(tmp_path / "two")] == [
         steps for steps in (0, 16, 32, 48, 64) for _ in range(2)
@@ -109,9 +109,19 @@ def test_two_hosts_with_a_seed_each_are_one_process_with_two_devices(tmp_path):
 
 
 @pytest.mark.long
+def test_two_hosts_with_half_of_the_environments_each_are_one_process_with_two_devices(tmp_path):
+    words = ["total_steps=32", "eval_every=2", "checkpoint_every=4"]
+    told = ended(start(tmp_path / "two", *words))
+    assert [code for code, *_ in told] == [0, 0], told
+    trained_here(tmp_path / "one", *words)
+    for two, one in zip(leaves(tmp_path / "two"), leaves(tmp_path / "one"), strict=True):
+        np.testing.assert_allclose(two.astype(float), one.astype(float), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.long
 def test_hosts_stop_together_survive_none_and_go_on_to_what_one_process_learns(tmp_path):
     updates = 1500
-    words = [f"total_steps={updates * 8}", "eval_every=100", "checkpoint_every=100"]
+    words = ["num_seeds=2", f"total_steps={updates * 8}", "eval_every=100", "checkpoint_every=100"]
     words += ["updates_per_call=2"]
 
     processes = start(tmp_path / "two", *words)
@@ -140,9 +150,9 @@ def test_hosts_stop_together_survive_none_and_go_on_to_what_one_process_learns(t
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     trained_here(tmp_path / "one", *words)
     for two, one in zip(leaves(tmp_path / "two"), leaves(tmp_path / "one"), strict=True):
-        np.testing.assert_allclose(two.astype(float), one.astype(float), rtol=1e-3, atol=1e-5)
+        assert two.tobytes() == one.tobytes()
     steps = [row["env_steps"] for row in rows(tmp_path / "two")]
-    assert steps == [update * 8 for update in range(0, updates + 1, 100)]
+    assert steps == [update * 8 for update in range(0, updates + 1, 100) for _ in range(2)]
 
 
 @pytest.mark.full
