@@ -14,7 +14,8 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,7 +43,8 @@ _GONE = re.compile(
 _WORD = 32  # bytes of a word that processes agree on
 
 
-class Host(NamedTuple):
+@dataclass(frozen=True)
+class Host:
     """A process's number among those of a run; the address of the first, None: Slurm knows it."""
 
     number: int
@@ -319,7 +321,7 @@ def placed(x: jax.Array, sharding: NamedSharding) -> jax.Array:
         return jax.device_put(x, sharding)
     if not is_here(x):
         return x if x.sharding == sharding else jax.jit(_same, out_shardings=sharding)(x)
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(placed(jax.random.key_data(x), sharding))
     data = np.asarray(x)
     return jax.make_array_from_callback(data.shape, sharding, lambda part: data[part])

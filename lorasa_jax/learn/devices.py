@@ -54,7 +54,7 @@ def prepare(count: int) -> None:
         )
 
 
-def chosen(count: int) -> list[jax.Device]:
+def chosen(count: int) -> list[Any]:
     """The `count` devices that a run uses: the first ones of every host."""
     each = count // hosts.count()
     return [
