@@ -32,6 +32,11 @@ LOST = (
     "a host was lost: it has ended or cannot be reached; the last checkpoint is kept, and the same "
     "command on all hosts continues."
 )
+NOT_MET = (
+    f"not all hosts have met in {PATIENCE} s; start the same command on each, with an address that "
+    "all of them reach."
+)
+SHOWN = " (TF_CPP_MIN_LOG_LEVEL=0 shows what JAX says of it.)"
 _FORM = re.compile(r"(\d{1,6})/(\d{1,6})@([\w.-]+:\d{1,5})")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 # What Gloo, NCCL, JAX's service and gRPC write where a peer has gone.
@@ -161,10 +166,7 @@ def _join(host, config):
                 "of its own."
             ) from error
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"hosts={config.hosts} have not all met in {PATIENCE} s ({reason}); start the same "
-            "command on each, with an address that all of them reach."
-        ) from error
+        raise ConfigError(f"hosts={config.hosts}: {NOT_MET[:-1]} ({reason}).") from error
     _here = host
 
 
@@ -177,7 +179,7 @@ def _of_this_task(host, config):
 
 
 def _hear_aborts():
-    """Ends an abort with the sentence: so JAX's own thread ends a process whose peers are lost.
+    """Ends an abort with a sentence: JAX aborts a process whose peers are lost, or do not come.
 
     No exception reaches Python where the first host is lost, whose service all others listen to.
     """
@@ -188,7 +190,8 @@ def _hear_aborts():
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _ABORTED(number):
-    _leave(LOST + " (TF_CPP_MIN_LOG_LEVEL=0 shows what JAX says of it.)", 1)
+    sentence, code = (NOT_MET, 2) if _here == ALONE else (LOST, 1)
+    _leave(sentence + SHOWN, code)
 
 
 def _leave(sentence, code):
