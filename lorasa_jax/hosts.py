@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ class Host:
 
 ALONE = Host(0, 1)
 _here = ALONE  # this process, once it has joined
+_left = threading.Lock()
 
 
 def written(value: Any, label: str) -> str:
@@ -196,6 +198,8 @@ def _ABORTED(number):
 
 def _leave(sentence, code):
     """Ends this process at once: JAX's own end would wait for all hosts."""
+    if not _left.acquire(blocking=False):
+        threading.Event().wait()  # another thread is leaving
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
