@@ -142,6 +142,7 @@ def test_hosts_stop_together_survive_none_and_go_on_to_what_one_process_learns(t
     first, second = ended(processes)
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     told = re.search(r"SIGTERM: stopped and saved at step ([\d,]+)", first[1])
+    assert told is not None
     stopped = int(told[1].replace(",", "")) // 8
     assert stopped == checkpoint.updates(tmp_path / "two" / "checkpoints")[-1] < updates
     assert rows(tmp_path / "two")[-1]["env_steps"] == stopped // 100 * 800
