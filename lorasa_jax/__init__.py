@@ -17,7 +17,9 @@ if "jax" in sys.modules:
 
 # XLA compares a program from the cache with this CPU by what its compiler prefers too, and prints
 # an error of 3,000 characters a program. compile_cache sees to it that instructions are the same.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Where a run's host is lost, JAX ends the others with a stack trace; lorasa_jax.hosts says it.
+_hosts = any(word.startswith("hosts=") for word in sys.argv)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "4" if _hosts else "3")
 
 __version__ = "0.2.0"
 

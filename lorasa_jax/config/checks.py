@@ -2,7 +2,7 @@
 
 import itertools
 
-from lorasa_jax import keys, sharing
+from lorasa_jax import hosts, keys, sharing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import devices
 from lorasa_jax.sharing import sequence
@@ -24,6 +24,16 @@ def seeds(config) -> None:
         raise ConfigError(
             f"seed={config.seed} with num_seeds={config.num_seeds} ends at {last}; seeds must be "
             f"at most {LARGEST_SEED}."
+        )
+
+
+def on_hosts(config) -> None:
+    """Every host has as many of the devices as any other."""
+    count = hosts.named(config.hosts).count
+    if config.devices % count:
+        raise ConfigError(
+            f"devices={config.devices} counts the devices of all hosts and must be a multiple of "
+            f"the {count} of hosts={config.hosts}; choose another number."
         )
 
 

@@ -162,6 +162,7 @@ def resolve(
     checks.divisions(config)
     if given is not None:
         checks.unused(config)
+        checks.on_hosts(config)
     switch_at = checks.switch(config, cell, notes)
     config = dataclasses.replace(config, switch_at=switch_at, notes=tuple(notes))
     out = config.out

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lorasa_jax import keys
+from lorasa_jax import hosts, keys
 from lorasa_jax.config.presets import NAMES as PRESETS
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.keys import key
@@ -92,6 +92,11 @@ class RunKeys:
     devices: int = key(
         1, "CPU cores or GPUs over which seeds are split, then environments", least=1, later=True
     )
+    hosts: str | None = key(
+        None, "NUMBER/COUNT@ADDRESS:PORT: this process is that one, from 0, of as many that are "
+        "one run, the first at this address; auto: what Slurm's srun says; devices counts over all",
+        check=hosts.written, accepts="0/2@10.0.0.1:1234 on the first of two hosts, or auto",
+    )  # fmt: skip
     eval_every: int = key(50, "updates between evaluations", least=1)
     eval_episodes: int = key(None, "greedy episodes of an evaluation", least=1, cell=True)
     checkpoint_every: int = key(50, "updates between checkpoints", least=1)

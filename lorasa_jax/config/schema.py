@@ -52,7 +52,7 @@ class Config(RunKeys):
     @property
     def command(self) -> str:
         """The command line of this run, for a shell in any folder."""
-        words = map(_from_anywhere, self.overrides)
+        words = [_from_anywhere(x) for x in self.overrides if not x.startswith("hosts=")]
         return shlex.join(["python", "-m", "lorasa_jax.run", *words])
 
     @property
@@ -127,6 +127,7 @@ class Config(RunKeys):
             "network": _values(self.network),
             "logger": dict(self.logger),
             **run_values,
+            "hosts": None,  # who computed is no part of what was
         }
 
     def decisive(self) -> dict[str, Any]:
@@ -147,10 +148,10 @@ def _values(section):
 
 
 # Keys that change no result: the run's folder, its logger, how often it pauses or saves, what is
-# imported, and the preset, whose numbers stand in the keys themselves.
+# imported, who computes, and the preset, whose numbers stand in the keys themselves.
 INDIFFERENT = (
     "out", "resume", "logger", "updates_per_call", "checkpoint_every", "keep_at", "plugins",
-    "preset", "progress_every", "compile_cache",
+    "preset", "progress_every", "compile_cache", "hosts",
 )  # fmt: skip
 
 

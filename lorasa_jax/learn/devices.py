@@ -7,6 +7,7 @@ parameters stay equal; `Hyperparameters.devices` tells it how many those are. On
 group of threads: two of them use two cores better than one does.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lorasa_jax import hosts
 from lorasa_jax.errors import ConfigError
 
 SEEDS, AXIS = "seeds", "devices"
@@ -31,12 +33,12 @@ def prepare(count: int) -> None:
     """Makes sure that JAX has `count` devices; on a CPU only before its first computation.
 
     Raises:
-      ConfigError: it has fewer.
+      ConfigError: it has fewer, or hosts have unequally many.
     """
     if count == 1:
         return
     try:
-        jax.config.update("jax_num_cpu_devices", count)
+        jax.config.update("jax_num_cpu_devices", count // hosts.count())
     except RuntimeError:
         pass  # JAX has begun to compute, with the devices that it has
     if jax.device_count() < count:
@@ -44,6 +46,25 @@ def prepare(count: int) -> None:
             f"devices={count} is more than the {jax.device_count()} that JAX has; choose fewer, "
             "or on a CPU start a process of its own."
         )
+    each = [len(jax.local_devices(process)) for process in range(hosts.count())]
+    if min(each) != max(each):
+        raise ConfigError(
+            f"devices={count} needs hosts with equally many devices, and they have {each}; show "
+            "each of them as many, such as by CUDA_VISIBLE_DEVICES."
+        )
+
+
+def chosen(count: int) -> list[Any]:
+    """The `count` devices that a run uses: the first ones of every host."""
+    each = count // hosts.count()
+    return [
+        device for process in range(hosts.count()) for device in jax.local_devices(process)[:each]
+    ]
+
+
+def told(progress: Any) -> Any:
+    """A run's progress whose numbers, all but its state, every host can read."""
+    return hosts.readable(progress._replace(state=None))._replace(state=progress.state)
 
 
 def total(tree: Any, hp) -> Any:
@@ -74,10 +95,10 @@ def compile_split(
 
     Every leaf of `progress` and `lanes` is [seed, ...] and split over seeds;
     those of `progress.state.runner` are [seed, env, ...] and split over environments too. All else
-    is the same on all devices that have a seed.
+    is the same on all devices that have a seed. Every host reads what is returned besides `state`.
     """
     parts = split(count, num_seeds)
-    mesh = Mesh(np.array(jax.devices()[:count]).reshape(parts), (SEEDS, AXIS))
+    mesh = Mesh(np.array(chosen(count)).reshape(parts), (SEEDS, AXIS))
     specs = jax.tree.map(lambda _: P(SEEDS), progress)
     runner = jax.tree.map(lambda _: P(SEEDS, AXIS), progress.state.runner)
     specs = specs._replace(state=specs.state._replace(runner=runner))
@@ -90,8 +111,9 @@ def compile_split(
     compiled = jax.jit(shared, donate_argnums=0)
 
     def placed(progress, lanes, n):
-        put = jax.device_put
-        return put(progress, places), put(lanes, lane_places), put(n, everywhere)
+        put = functools.partial(jax.tree.map, hosts.placed)
+        lane_tree = jax.tree.map(lambda _: lane_places, lanes)
+        return put(progress, places), put(lanes, lane_tree), put(n, everywhere)
 
     compiled = compiled.lower(*placed(progress, lanes, n)).compile()
-    return lambda *arguments: compiled(*placed(*arguments))
+    return lambda *arguments: told(compiled(*placed(*arguments)))

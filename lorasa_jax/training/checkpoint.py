@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from lorasa_jax import hosts
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.training import digests, stored_form
 from lorasa_jax.training.stored_form import to_numpy
@@ -93,7 +94,9 @@ def prove(folder: Path) -> None:
       ConfigError: what is written there cannot be read.
       OSError: the disk refuses.
     """
-    place = Path(tempfile.mkdtemp(prefix=digests.PROVING, dir=folder))
+    place = Path(hosts.led(lambda: tempfile.mkdtemp(prefix=digests.PROVING, dir=folder)))
+    if hosts.any_(not place.is_dir()):
+        raise ConfigError(f"out={folder} is not one folder that all hosts see; choose another.")
     state = {"x": jnp.arange(3.0)}
     try:
         checkpoints = Checkpoints(place / "checkpoints")
@@ -106,7 +109,8 @@ def prove(folder: Path) -> None:
             "folder."
         ) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        if hosts.leads():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 class Checkpoints:
@@ -162,10 +166,10 @@ class Checkpoints:
         saved = ocp.args.StandardSave(arrays)
         beside = ocp.args.JsonSave({**meta, "digested": True})
         try:
-            _require_room(self.folder, arrays)
+            hosts.led(lambda: _require_room(self.folder, arrays))
             self._manager.save(update, args=ocp.args.Composite(state=saved, meta=beside))
             self._manager.wait_until_finished()
-            digests.write(self.folder / str(update), update)
+            hosts.led(lambda: digests.write(self.folder / str(update), update))
         except (OSError, ValueError) as error:
             raise self._unwritten(update, error) from error
 
@@ -190,7 +194,7 @@ class Checkpoints:
                 f"({error}); choose another folder."
             ) from error
         pairs = zip(jax.tree.leaves(read), jax.tree.leaves(to_numpy(state)), strict=True)
-        if any(one.tobytes() != other.tobytes() for one, other in pairs):
+        if hosts.any_(any(_differ(one, other) for one, other in pairs)):
             raise TrainingError(
                 f"checkpoint {update} in {self.folder} is read back as another state than was "
                 "written; choose another folder."
@@ -225,7 +229,8 @@ class Checkpoints:
         """Renames a checkpoint so that it is none any more; returns where it lies then."""
         names = (f"damaged-{update}{'' if n == 1 else f'-{n}'}" for n in range(1, 10**6))
         place = next(self.folder / name for name in names if not (self.folder / name).exists())
-        (self.folder / str(update)).rename(place)
+        hosts.meet()  # nobody reads it any more
+        hosts.led(lambda: (self.folder / str(update)).rename(place) and None)
         self._manager.reload()
         return place
 
@@ -264,6 +269,14 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _differ(whole, array):
+    """Whether what this process has of an array is other than that part of the whole."""
+    if hosts.is_here(array):
+        return whole.tobytes() != array.tobytes()
+    shards = array.addressable_shards
+    return any(whole[x.index].tobytes() != np.asarray(x.data).tobytes() for x in shards)
 
 
 def _require_room(folder, arrays):

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from lorasa_jax import envs, sharing
+from lorasa_jax import envs, hosts, sharing
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.files import write_atomically
@@ -51,6 +51,10 @@ def settle(
     Raises:
       ConfigError: the file is damaged, and there is no whole checkpoint to mend it from.
     """
+    return tuple(hosts.led(lambda: _settled(out, config, inherited, say)))
+
+
+def _settled(out, config, inherited, say):
     trained = checkpoint.newest_meta(out / "checkpoints").get("clusters")
     try:
         groups = stored.clusters(out, _agents(config), config.sharing["clusters"])

@@ -8,13 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
-from lorasa_jax import compile_cache, envs
+from lorasa_jax import compile_cache, envs, hosts
 from lorasa_jax.config import Config
 from lorasa_jax.errors import ConfigError, TrainingError
 from lorasa_jax.learn.team import Team
 from lorasa_jax.training import run_folder, stored
 
 
+@hosts.taking_part
 def execute(
     config: Config,
     evaluated: Callable[[], bool] | None = None,
@@ -43,6 +44,7 @@ def execute(
 
     compile_cache.enable(config.compile_cache)
     devices.prepare(config.devices)
+    hosts.require_alike(config.to_dict())
     teams = None if program is None else program.teams
     if clusters.needed(config):
         clusters.check(config)
@@ -108,11 +110,11 @@ def _say(console, text):
 def _train(config: Config, begin: Callable[..., Any], console: Console) -> dict | None:
     """begin(reporter=...): the run, see loop.Run."""
     from lorasa_jax.training import measures, reporting
-    from lorasa_jax.training.reporter import Reporter, loggers
+    from lorasa_jax.training.reporter import reporter_of
 
     out = Path(config.out)
     try:
-        with Reporter(config, loggers(config), console) as reporter:
+        with reporter_of(config, console) as reporter:
             reporter.started()
             with contextlib.closing(begin(reporter=reporter)) as run:
                 if not run():

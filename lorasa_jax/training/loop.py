@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorasa_jax import hosts
 from lorasa_jax.config import Config
 from lorasa_jax.errors import TrainingError
 from lorasa_jax.learn.team import Team
@@ -67,7 +68,7 @@ class Run:
             phase = self._compile(index, progress, stop)
             if _update(progress) == self._first_update() or self._last_rows_are_gone(progress):
                 self._evaluate(phase, progress)
-            while _update(progress) < config.num_updates and stop.signal is None:
+            while _update(progress) < config.num_updates and not stop.asked():
                 last = len(self.teams) - 1
                 if _update(progress) == phase.end or (index < last and self._rule_holds(progress)):
                     index += 1
@@ -81,7 +82,7 @@ class Run:
                 due = update % config.checkpoint_every == 0 or update in (phase.end, *self.kept)
                 due = due or (index < len(self.teams) - 1 and self._rule_holds(progress))
                 callback = self.evaluated if evaluates else None
-                if due or callback or stop.signal is not None:
+                if due or callback or stop.asked():
                     self._save(index, progress)
                 if callback and callback() and stop.signal is None:
                     stop.signal = "callback"
@@ -111,7 +112,7 @@ class Run:
         """Whether the run is at its end and metrics.jsonl has lost the rows of that evaluation."""
         if _update(progress) < self.config.num_updates:
             return False
-        rows = read_metrics(self.config.out)
+        rows = hosts.led(lambda: read_metrics(self.config.out))
         seeds = {row["seed"] for row in rows if row["env_steps"] == self.config.total_steps}
         return not seeds.issuperset(self.config.seeds)
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lorasa_jax import hosts
 from lorasa_jax.config import Config
 from lorasa_jax.learn.ppo import TrainState
 from lorasa_jax.learn.rollout import Episodes
@@ -69,7 +70,9 @@ def train_wins(progress: Progress, seed: Any = slice(None)) -> float | None:
 def parameter_counts(team: Team, state: TrainState) -> dict[str, int]:
     """Numbers of parameters of one seed's finished run, by role and bank."""
     return {
-        f"{role} {bank}": sum(leaf[0].size for leaf in jax.tree.leaves(learner.banks[bank]))
+        f"{role} {bank}": sum(
+            leaf.size // len(leaf) for leaf in jax.tree.leaves(learner.banks[bank])
+        )
         for role, learner, scheme in (
             ("actor", state.actor, team.actor.scheme),
             ("critic", state.critic, team.critic.scheme),
@@ -81,7 +84,7 @@ def parameter_counts(team: Team, state: TrainState) -> dict[str, int]:
 
 def ranks(team: Team, state: TrainState) -> list[dict[str, list[int]]]:
     """Ranks {layer: [agent]} that training decided, of every seed; empty where it did not."""
-    scheme, banks = team.actor.scheme, state.actor.banks
+    scheme, banks = team.actor.scheme, hosts.readable(state.actor.banks)
     if scheme.ranks is None:
         return []
     found = jax.tree.map(np.asarray, jax.vmap(scheme.ranks)(banks))

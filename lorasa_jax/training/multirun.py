@@ -62,6 +62,11 @@ def batch(overrides: list[str]) -> int:
       TrainingError: a job's process was killed.
     """
     launcher, sweeper = (_choice(overrides, f"hydra/{what}") for what in ("launcher", "sweeper"))
+    if any(word.lstrip("+").startswith("hosts=") for word in overrides):
+        raise ConfigError(
+            "hosts trains one run on several hosts and does not go with --multirun; drop one of "
+            "them."
+        )
     plugins.load(plugins.named(overrides))
     ours = (*OURS.get(launcher, ()), *OURS.get(sweeper, ()))
     overrides = [*ours, *map(_spelled, overrides)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from lorasa_jax import hosts
 from lorasa_jax.config import Config
 from lorasa_jax.learn import devices
 from lorasa_jax.learn.team import Team
@@ -46,7 +47,7 @@ class Program:
         if index not in self._entries:
             enter = functools.partial(phases.switch, self.config, self.teams, index)
             self._entries[index] = jax.jit(enter)
-        return self._entries[index](progress, self.lanes)
+        return devices.told(self._entries[index](progress, self.lanes))
 
     def compile(self, index: int, progress: Progress) -> Phase:
         """Phase number `index`, compiled for progress of these shapes."""
@@ -74,7 +75,8 @@ def compile_phase(
 
     def served(progress):
         policy = phases.finished(progress, team_)
-        return policy if config.devices == 1 else jax.device_put(policy, jax.devices()[0])
+        whole = hosts.readable(policy)
+        return whole if config.devices == 1 else jax.device_put(whole, jax.local_devices()[0])
 
     n = jnp.zeros((), jnp.int32)
     compiled_run = over_lanes(run, (0, 0, None))
@@ -85,7 +87,7 @@ def compile_phase(
     else:
         compiled_run = jax.jit(compiled_run, donate_argnums=0).lower(progress, lanes, n).compile()
     compiled_play = jax.jit(over_lanes(play, (0, 0, None)))
-    compiled_play = compiled_play.lower(served(progress), lanes, n).compile()
+    compiled_play = hosts.compiled_by_first(compiled_play, served(progress), lanes, n)
     return Phase(
         config.phase_names[index],
         config.phase_ends[index],

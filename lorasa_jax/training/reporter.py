@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from lorasa_jax import hosts
 from lorasa_jax.config import Config
 from lorasa_jax.files import replacing, write_atomically
 from lorasa_jax.learn import devices
@@ -47,6 +48,30 @@ def loggers(config: Config) -> list:
     from lorasa_jax.training.wandb_logger import WandbLogger
 
     return [WandbLogger(config)]
+
+
+def reporter_of(config: Config, console: Console) -> "Reporter | Silence":
+    """What a run reports to: of several hosts only the first one's is heard."""
+    return Reporter(config, loggers(config), console) if hosts.leads() else Silence()
+
+
+class Silence:
+    """Takes all that a reporter takes, and does nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def metrics_digest(self) -> str:
+        return ""  # the first host's is saved
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
 
 
 class Reporter:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lorasa_jax import envs
+from lorasa_jax import envs, hosts
 from lorasa_jax.config import Config
 from lorasa_jax.config.schema import decisive_part
 from lorasa_jax.errors import ConfigError
@@ -143,22 +143,26 @@ def claim(out: Path, config: Config) -> None:
 
     for name in WRITTEN:
         refuse_link(out / name)
-    if (out / CONFIG).exists():
+    if hosts.led((out / CONFIG).exists):
         return
     try:
         str(out.absolute()).encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"out={str(out)!a} is no text in UTF-8; choose another name.") from error
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        hosts.led(lambda: out.mkdir(parents=True, exist_ok=True))
         checkpoint.prove(out)
-        write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict()))
+        hosts.led(lambda: write_atomically(out / CONFIG, OmegaConf.to_yaml(config.to_dict())))
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written ({error.strerror}).") from error
 
 
 def keep_config(out: Path, config: Config) -> None:
     """Brings the saved configuration up to date: damage mended, the run's length, its plugins."""
+    hosts.led(lambda: _keep_config(out, config))
+
+
+def _keep_config(out, config):
     try:
         saved = stored.config(out)
     except ConfigError:
@@ -196,6 +200,12 @@ def rename_plugins(out: Path, config: Config) -> None:
 @contextmanager
 def locked(out: Path):
     """Holds the run directory; the lock falls with the process, however it ends."""
+    with contextlib.ExitStack() as stack:
+        hosts.led(lambda: _lock(out, stack))
+        yield
+
+
+def _lock(out, stack):
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(out / ".lock", flags, 0o666)
@@ -203,11 +213,10 @@ def locked(out: Path):
         raise ConfigError(
             f"out={out} cannot be locked: {out / '.lock'} cannot be written ({error.strerror})."
         ) from error
-    with open(descriptor, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"out={out} is in use by another process; wait for it or choose another folder."
-            ) from None
-        yield
+    file = stack.enter_context(open(descriptor, "w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"out={out} is in use by another process; wait for it or choose another folder."
+        ) from None

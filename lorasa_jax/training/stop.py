@@ -3,7 +3,7 @@
 import signal
 from dataclasses import dataclass, field
 
-from lorasa_jax import terminal
+from lorasa_jax import hosts, terminal
 
 
 @dataclass
@@ -16,6 +16,7 @@ class Stop:
 
     signal: str | None = None
     compiling: bool = False
+    _heard: bool = False
     _old: dict = field(default_factory=dict)
 
     def __enter__(self):
@@ -27,6 +28,12 @@ class Stop:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
+    def asked(self) -> bool:
+        """Whether any host's run was asked to stop; all hosts ask this at the same updates."""
+        signal = hosts.agreed(self.signal)
+        self.signal = self.signal or signal
+        return signal is not None
+
     def before(self, number):
         """The handler of a signal that this one took the place of."""
         return self._old[number]
@@ -35,6 +42,6 @@ class Stop:
         before = self._old[number]
         if self.compiling and number == signal.SIGINT and callable(before):
             before(number, frame)
-        if self.signal is not None:
+        if self._heard:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number).name
+        self._heard, self.signal = True, signal.Signals(number).name
