@@ -93,6 +93,7 @@ def battles(name, **options):
     return env, timestep, jax.tree.map(lambda x: int(x.sum()), unequal), float(coldest.min())
 
 
+@pytest.mark.optimised
 @pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
@@ -101,6 +102,7 @@ def test_episodes_equal_upstreams(name):
     compare(battles(name))
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_options_equal_upstreams():
     compare(battles("5m_vs_6m", see_enemy_actions=False, walls_cause_death=False))
@@ -220,6 +222,7 @@ def test_a_battle_that_ends_on_the_last_step_is_terminated(winners, steps):
     assert timestep.info["won"].dtype == bool
 
 
+@pytest.mark.optimised
 @pytest.mark.full
 def test_nothing_is_won_while_it_lasts():
     _, timestep, _, _ = battles("smacv2_5_units")
@@ -229,6 +232,7 @@ def test_nothing_is_won_while_it_lasts():
     assert not won[~np.asarray(timestep.terminated)].any()
 
 
+@pytest.mark.optimised
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", QUICK)
 def test_state_is_bounded_and_each_agents_own(name):
@@ -272,6 +276,7 @@ def test_only_damage_is_rewarded():
     assert env._damage(full, full.at[0].add(-9.0), units) == 0
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", QUICK)
 def test_the_dead_see_nothing_and_may_only_stop(name):
     _, timestep, _, _ = battles(name)
