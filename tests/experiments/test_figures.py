@@ -90,6 +90,7 @@ def same_command(figure, arguments):
     return {path.stem: read_rows(path) for path in folder.glob("*.csv")}
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
     settings = dict(matplotlib.rcParams)
@@ -443,6 +444,7 @@ def test_figure_3_counts_as_the_architecture_does(place):
         assert int(rows["ps_lora"]["actor"]) == ps + agents * adapter
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_games_are_drawn_beside_random_and_best_play(place):
     games.main(["cells=specialisation_2+synchronisation_2/mappo/ps", "out=outputs/games", *TINY])
@@ -481,6 +483,7 @@ def test_figure_3_counts_the_cost_of_more_agents(place):
     assert cells.Path("outputs/costs/figure_3_costs.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_3_measures_once(place, monkeypatch):
     small = ["network.kind=ff", "network.hidden=8", "algo.num_envs=2", "algo.rollout_length=10"]

@@ -90,6 +90,7 @@ def test_a_sample_of_bad_values_is_refused_or_held_exactly():
     assert complaints(ALL[::97]) == []
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("part", range(5))
 def test_six_hundred_bad_values_are_refused_or_held_exactly(part):
