@@ -176,10 +176,8 @@ class Smax:
         policy_key, key = jax.random.split(key)
         places, types = smax_start.units(self.rules, key)
         everyone = jnp.ones(len(types), bool)
-        radius = self.rules.unit_type_radiuses[types]
-        x, y = places[:, 0], places[:, 1]
         battle = _upstreams("smax_env").State(
-            unit_positions=jnp.stack(_push(x, y, everyone, radius, _shifts_at_once), axis=-1),
+            unit_positions=places,
             unit_alive=everyone,
             unit_teams=(jnp.arange(len(types)) >= self.num_agents).astype(jnp.float32),
             unit_health=self.rules.unit_type_health[types],
@@ -190,6 +188,7 @@ class Smax:
             step=jnp.zeros((), jnp.int32),
             done=jnp.zeros((), bool),
         )
+        battle = self.rules._push_units_away(battle)
         enemy = self.game.get_enemy_policy_initial_state(policy_key)
         state = _upstreams("heuristic_enemy_smax_env").State(battle, enemy)
         return self._timestep(state, jnp.zeros(()), jnp.zeros((), bool), jnp.zeros((), int))
