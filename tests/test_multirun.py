@@ -17,7 +17,7 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.training import jobs, multirun
 
 TINY = [
-    "env=specialisation_2", "network.kind=ff", "network.hidden=8", "network.depth=1",
+    "env=specialisation_2", "network.kind=ff", "network.hidden=8",
     "algo.num_envs=4",
     "algo.rollout_length=20", "total_steps=40000", "eval_every=50", "checkpoint_every=20",
     "updates_per_call=10",

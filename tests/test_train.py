@@ -13,7 +13,7 @@ from lorasa_jax.training.teams import build_teams
 
 GAME = [
     "env=specialisation_2", "algo.num_envs=4", "algo.rollout_length=10", "algo.chunk_length=5",
-    "network.hidden=8", "network.depth=1",
+    "network.hidden=8",
     "total_steps=400", "switch_at=200", "eval_every=3", "updates_per_call=2",
     "checkpoint_every=4", "eval_episodes=2",
 ]  # fmt: skip

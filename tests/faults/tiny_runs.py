@@ -12,7 +12,7 @@ from lorasa_jax.training import execution, runs, stored
 
 LONG = os.environ.get("FAULTS_LONG") == "1"
 TINY = [
-    "env=probe_observation", "sharing=ps", "network.kind=ff", "network.hidden=4", "network.depth=1",
+    "env=probe_observation", "sharing=ps", "network.kind=ff", "network.hidden=4",
     "algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=4", "algo.epochs=1",
     "total_steps=48", "eval_every=1", "checkpoint_every=1", "eval_episodes=2",
     "updates_per_call=1",
