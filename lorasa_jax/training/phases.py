@@ -18,7 +18,7 @@ from lorasa_jax.learn.rollout import Episodes
 from lorasa_jax.learn.team import Team
 from lorasa_jax.policy.networks import parameters
 from lorasa_jax.sharing.scheme import When
-from lorasa_jax.training import reports
+from lorasa_jax.training import measure_names
 from lorasa_jax.training.numbers import UPDATES, Lanes, lanes_of, over_lanes, with_numbers
 from lorasa_jax.training.teams import tuned
 
@@ -92,7 +92,7 @@ def watched(names: Iterable[str]) -> tuple[dict[str, jax.Array], dict[str, jax.A
 def reported(config: Config, phase: int, team_: Team, state: TrainState) -> tuple[str, ...]:
     """Names of what a phase's updates report."""
     trace = functools.partial(first_update, config, phase, team_)
-    return reports.names(config, phase, team_, lambda: jax.eval_shape(trace, state)[1])
+    return measure_names.names(config, phase, team_, lambda: jax.eval_shape(trace, state)[1])
 
 
 def first_update(config: Config, phase: int, team_: Team, state: TrainState):
@@ -126,7 +126,9 @@ def entered(config: Config, teams: tuple[Team, ...], phase: int, progress: Progr
     """One run's progress [no lane axis] at the beginning of phase number `phase`."""
     keeps = config.keeps_optimisers(phase)
     progress = progress._replace(state=adopted(teams, phase, progress.state, keeps=keeps))
-    if not (reports.reports_more(teams[phase - 1]) or reports.reports_more(teams[phase])):
+    if not (
+        measure_names.reports_more(teams[phase - 1]) or measure_names.reports_more(teams[phase])
+    ):
         return progress
     sums, first_bad = watched(reported(config, phase, teams[phase], progress.state))
     kept = lambda new, old: {name: old.get(name, x) for name, x in new.items()}  # noqa: E731
@@ -264,5 +266,6 @@ def trained(config: Config, index: int, team_: Team, numbers, progress: Progress
     scale = lr_scale(config, numbers.get(UPDATES))
     hp = devices.share(hp, config.devices, config.num_seeds)
     span = (0, *config.phase_ends)[index], config.phase_ends[index]
-    span = span if reports.reports_more(team_) else (0, NEVER)  # what nobody needs is no constant
+    if not measure_names.reports_more(team_):
+        span = 0, NEVER  # what nobody needs is no constant
     return advance(progress, n, team_, hp, update_of(config.algo), scale, span)

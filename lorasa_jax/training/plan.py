@@ -14,7 +14,7 @@ from lorasa_jax.envs.normalise import showing
 from lorasa_jax.errors import ConfigError
 from lorasa_jax.learn import play
 from lorasa_jax.learn.team import Team
-from lorasa_jax.training import memory, phases, reports
+from lorasa_jax.training import measure_names, memory, phases
 
 
 def check(config: Config, teams: tuple[Team, ...]) -> None:
@@ -53,7 +53,7 @@ def _phase(config, teams, index, team, state):
     evaluate("weights", lambda s: team.actor.scheme.weights(s.actor.banks), state)
     update = functools.partial(phases.first_update, config, index, team)
     after, report = evaluate("update", update, state)
-    reports.remember(config, index, team, report)
+    measure_names.remember(config, index, team, report)
     _check_same(config, index, state, after)
 
     def evaluation(state):

@@ -102,7 +102,7 @@ def _prolonged(out, config, saved):
     Raises:
       ConfigError: the steps that were trained depend on how many there are in all.
     """
-    from lorasa_jax.training import clusters, phases, reports
+    from lorasa_jax.training import clusters, measure_names, phases
     from lorasa_jax.training.teams import build_teams
 
     before = saved["total_steps"]
@@ -115,7 +115,7 @@ def _prolonged(out, config, saved):
             "that; choose another folder."
         )
     last = None if clusters.needed(config) else build_teams(config)[-1]
-    if last is not None and reports.reports_more(last):
+    if last is not None and measure_names.reports_more(last):
         raise ConfigError(
             f"total_steps={config.total_steps} cannot prolong the run in {out}, which ends at "
             f"{before}: what sharing={config.sharing['name']} did in its last phase may depend "
