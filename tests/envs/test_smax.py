@@ -20,8 +20,12 @@ pytestmark = pytest.mark.upstream
 KEY = jax.random.key(0)
 STEPS = 60
 # What a sum may differ by. Where a compiler fuses a product into a sum, or in which order it adds
-# up, differs between machines and programs; eight ticks add up so much. All else is equal exactly.
-ROUNDING = {"unit_positions": 5e-5, "obs": 1e-5, "reward": 1e-6}
+# up, and the last bit of a cosine, differ between machines and programs; eight ticks add up so
+# much. All else is equal exactly.
+ROUNDING = {
+    "unit_positions": 5e-5, "obs": 1e-5, "reward": 1e-6,
+    "prev_movement_actions": 1e-6, "unit_weapon_cooldowns": 1e-6,
+}  # fmt: skip
 QUICK = ("2s3z", "smacv2_5_units")
 SLOW = [name[5:] for name in smax.NAMES if name[5:] not in QUICK]
 
@@ -111,7 +115,7 @@ def test_options_equal_upstreams():
 def compare(results):
     env, timestep, (at_reset, in_steps), _ = results
     assert set(at_reset.values()) == {0} and len(at_reset) == 14, at_reset
-    assert set(in_steps.values()) == {0}, in_steps
+    assert not any(in_steps.values()), {k: v for k, v in in_steps.items() if v}
     assert not timestep.active.all() and (timestep.reward > 0).any()
     assert timestep.terminated.any() or env.rules.num_agents > 20
     assert timestep.info["illegal"].sum() == 0
