@@ -83,7 +83,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _mark_the_rest_of_samples(items):
-    """Of the cases of a test two (or n, marked `sample(n)`) are plain `pytest`'s, others `full`."""
+    """Of the cases of a test two (or n, marked `sample(n)`) are plain `pytest`'s.
+
+    The others are `full`, or what `sample(n, rest=...)` says.
+    """
     cases = {}
     for item in items:
         if "long" in item.keywords:
@@ -93,10 +96,12 @@ def _mark_the_rest_of_samples(items):
     for group in cases.values():
         marker = group[0].get_closest_marker("sample")
         count = marker.args[0] if marker else 2
+        rest = marker.kwargs.get("rest", "full") if marker else "full"
         kept = {i * len(group) // count for i in range(count)}
         for i, item in enumerate(group):
             if i not in kept:
                 item.add_marker(pytest.mark.full)
+                item.add_marker(rest)
 
 
 @pytest.fixture(scope="session")

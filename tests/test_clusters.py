@@ -67,6 +67,7 @@ def test_given_groups_are_taken():
     assert clusters.find(load("sharing=seps", "sharing.clusters=[3,3,1,3]")) == (0, 0, 1, 0)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_groups_are_written_printed_and_carried_over_the_switch(tmp_path, capsys):
     out = tmp_path / "run"

@@ -88,6 +88,7 @@ def rows(folder):
     return told
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_two_hosts_with_a_seed_each_are_one_process_with_two_devices(tmp_path):
     words = ["num_seeds=2", "total_steps=48", "eval_every=2", "checkpoint_every=4"]

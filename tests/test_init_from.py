@@ -38,6 +38,7 @@ def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_the_same_fine_tuning_ends_in_the_same_bits(pretrained, tmp_path):
     go(tmp_path / "again", f"init_from={pretrained}@80")

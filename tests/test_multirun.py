@@ -53,6 +53,7 @@ def alone(tmp_path_factory):
     return folder, run(folder, *CELLS, "out=out").stdout
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_every_job_has_a_folder_below_out_and_litter_has_its_own(alone):
     folder, printed = alone
@@ -67,6 +68,7 @@ def test_every_job_has_a_folder_below_out_and_litter_has_its_own(alone):
         assert f"out/{path.name}  final return {summary['eval_return']:,.1f}" in printed
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_joblib_interrupted_and_given_again_ends_bit_for_bit(alone, tmp_path):
     words = [*CELLS, "out=out", "hydra/launcher=joblib"]

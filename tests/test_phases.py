@@ -66,6 +66,7 @@ def test_a_list_of_two_means_what_the_switch_does():
     ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_a_list_of_two_is_the_switch_bit_for_bit(tmp_path):
     go(tmp_path / "list", "phases=[ps:80,ps_lora]")
@@ -101,6 +102,7 @@ def test_each_phase_trains_what_it_names_and_nothing_else(turns):
     assert tuple(dict.fromkeys(row["phase"] for row in rows)) == NAMES
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_every_phase_resumes_bit_for_bit(turns, tmp_path):
     for _ in range(6):  # stopped after every evaluation

@@ -22,7 +22,7 @@ def test_every_row_says_where_it_comes_from(preset):
         assert len(row.source) > 20 and row.keys
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(6, rest="long")
 @pytest.mark.parametrize("sharing_", sharing.REGISTRY.names())
 @pytest.mark.parametrize("algo", ["mappo", "a2po", "happo"])
 @pytest.mark.parametrize("preset", ["authors", "tuned"])

@@ -61,6 +61,7 @@ def predicted_values(team, progress):
     return value_norm.denormalise(state.value_norm, values)[:, 0], runner.timestep.obs[:, 0]
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_constant_value():
     team, progress, _, _ = learn("env=probe_constant", "sharing=ps", updates=40)

@@ -137,6 +137,7 @@ def test_figure_2_holds_every_evaluation_and_its_statistics(robot):
     assert pairs["ps", "PS+LoRA"] + pairs["ps_lora", "PS"] == pytest.approx(1.0)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_2_joins_runs_of_single_seeds(robot):
     """What is drawn of runs that are given is what is drawn of their cells."""
@@ -267,6 +268,7 @@ def test_figure_4_varies_switch_rank_and_layers_from_one_pretraining(robot, plac
     assert starts == [f"{shared}@20"] * 2  # one placement more: the rest was trained before
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figures_6_and_7_tell_adapters_from_ids(robot):
     arguments = ["cells=ant_4x2/mappo/ps+ps_lora", "length=6", "envs=2", *ROBOT]
@@ -426,6 +428,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_figure_3_counts_as_the_architecture_does(place):
     envs = "+".join(COUNTS)
@@ -508,6 +511,7 @@ def test_figure_3_measures_once(place, monkeypatch):
     assert read_rows(cells.Path("outputs/small/figure_3_measured.csv")) == rows
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.upstream
 def test_maps_show_wins_in_figure_2_and_returns_in_figure_5(place):

@@ -73,6 +73,7 @@ def test_the_run_ends_with_its_summary_and_is_read(
     assert table.amount(summary["eval_return"])
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_a_rule_skips_what_is_not_finite(spoiled, tmp_path, capsys):
     """A plateau over 2 evaluations: those of updates 1 and 2 are no part of it."""

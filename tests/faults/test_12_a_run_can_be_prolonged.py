@@ -11,6 +11,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 TWO = ["env=specialisation_2", "sharing=ps_lora", "switch_at=24"]
 
 
+@pytest.mark.sample(2, rest="long")
 @pytest.mark.full
 @pytest.mark.parametrize("phases", ["one", "two"])
 @pytest.mark.parametrize("ended", [True, False])

@@ -215,11 +215,11 @@ HAPPO = {"trace": "none", "others": "free", "clip_schedule": "constant", "ratio"
     [
         ("ps", {}),
         ("ps", AUTHORS),
-        ("nps", {"two_stage": True}),
+        pytest.param("nps", {"two_stage": True}, marks=pytest.mark.long),
         ("nps", HAPPO),
-        ("mtl", {"loop": "epoch"}),
-        ("nps", {"loop": "epoch", "trace_others": "preceding"}),
-        ("ps", {**AUTHORS, "trace_others": "preceding"}),
+        pytest.param("mtl", {"loop": "epoch"}, marks=pytest.mark.long),
+        pytest.param("nps", {"loop": "epoch", "trace_others": "preceding"}, marks=pytest.mark.long),
+        pytest.param("ps", {**AUTHORS, "trace_others": "preceding"}, marks=pytest.mark.long),
         ("ps_lora", {}),
     ],
     ids=str,
@@ -243,6 +243,7 @@ def test_the_sequential_update_equals_a_plain_loop(sharing, form, make_team, mak
         assert max(jax.tree.leaves(moved[name])) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_others_ratios_matter(make_team, make_state, counter):
     """Without its corrections the second agent's update would be another."""

@@ -76,6 +76,7 @@ def gathered(start, counter):
     return trajectory, team, batch, epoch
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("algo", [mappo, a2po], ids=["mappo", "a2po"])
 def test_active_agents_without_a_legal_action_are_counted(algo, start, counter):
@@ -135,6 +136,7 @@ def test_what_agents_see_alike_is_kept_once(start, counter, actor, critic):
                  rtol=1e-4, atol=1e-5)  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("critic", [ps(2), nps(2)], ids=["ps", "nps"])
 def test_agents_may_have_nothing_of_their_own(start, counter, critic):

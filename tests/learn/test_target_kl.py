@@ -95,6 +95,7 @@ def test_a_target_that_is_never_reached_changes_nothing(start):
     assert results[1][1]["gradient_steps"] == HP.epochs
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("algo", UPDATES)
 def test_a_learning_rate_scaled_to_zero_moves_nothing(algo, start):
@@ -120,6 +121,7 @@ def test_linear_decay_goes_from_one_to_zero_over_all_phases():
     assert float(phases.lr_scale(once)(0)) == 1.0
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_the_last_update_of_a_decaying_run_changes_no_parameter():
     settings = config.load([
@@ -140,6 +142,7 @@ def test_the_last_update_of_a_decaying_run_changes_no_parameter():
     assert changed(before.state.actor.banks, single.state.actor.banks)
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("loop", ["agent", "epoch"])
 def test_agents_take_as_many_steps_as_there_are_minibatches(loop, start):
