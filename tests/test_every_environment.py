@@ -13,9 +13,7 @@ SMALL = [
     "eval_every=1", "total_steps=16", "switch_at=8",
 ]  # fmt: skip
 # Most of these environments are upstream's.
-pytestmark = [
-    pytest.mark.sample(2), pytest.mark.upstream,
-]  # fmt: skip
+pytestmark = pytest.mark.upstream
 
 
 def names():
@@ -25,7 +23,7 @@ def names():
         yield pytest.param(name, marks=() if name in quick else pytest.mark.long)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.full
 @pytest.mark.parametrize("name", names())
 def test_one_update(name, tmp_path):
     """The run is stopped after its first update; that adapters would follow is checked before."""

@@ -59,6 +59,7 @@ def test_it_is_read_played_and_exported(old, tmp_path):
     assert list(heads) == (["mean", "log_std"] if name == "continuous" else ["logits"])
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 def test_it_is_finished_and_goes_on_where_it_was_cut(old, capsys):
     name, out = old

@@ -24,10 +24,10 @@ COMMON = [
     "eval_episodes=2", "checkpoint_every=1", "num_seeds=2", f"seed={SEEDS[0]}", "keep_at=[20]",
 ]  # fmt: skip
 RUNS = {
-    "discrete": ["env=specialisation_2", "network.kind=gru"],
     "normalised": [
         "env=reacher_2x1", "env.engine=native", "env.normalise=running", "network.kind=ff",
     ],
+    "discrete": ["env=specialisation_2", "network.kind=gru"],
 }  # fmt: skip
 KEY = jax.random.key(0)
 pytestmark = [pytest.mark.sample(1)]

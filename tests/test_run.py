@@ -208,6 +208,7 @@ def test_resume_false_does_not_touch_a_run(whole):
     assert "already holds a run" in run(whole[0], "resume=false", code=2).stderr
 
 
+@pytest.mark.full
 def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     assert "holds files that are no run" in run(tmp_path, code=2).stderr

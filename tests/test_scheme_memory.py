@@ -33,6 +33,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", CASES)
 def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(name, tmp_path):

@@ -177,6 +177,7 @@ def test_the_riddle_ends_when_told_and_else_by_its_clock():
     assert told.terminated and not told.truncated and abs(told.reward) == 1
 
 
+@pytest.mark.full
 def test_overcooked_ends_by_its_clock_alone():
     env = jaxmarl.make("jaxmarl_overcooked_v2", max_steps=3)
     step = jax.jit(env.step)
@@ -186,6 +187,7 @@ def test_overcooked_ends_by_its_clock_alone():
         assert not timestep.terminated and timestep.truncated == (t == 3)
 
 
+@pytest.mark.full
 def test_hanabi_waits_for_its_turn():
     """Whoever is not to act may do nothing but pass; a game ends by termination."""
     env, first, _, timestep, *_ = played("jaxmarl_hanabi", 60)

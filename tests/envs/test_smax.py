@@ -281,6 +281,7 @@ def test_only_damage_is_rewarded():
 
 
 @pytest.mark.optimised
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", QUICK)
 def test_the_dead_see_nothing_and_may_only_stop(name):
     _, timestep, _, _ = battles(name)

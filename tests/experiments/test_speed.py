@@ -69,6 +69,7 @@ def test_what_is_written_out_costs_more_instructions_than_a_loop():
     assert "| smax_3m | step | 0.5 | 2.0 | 1,000 | 2,000 | 3,000 |" in text
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("words", [["compiling=smax_4"], ["compiling=smax_3m", "env=smax_3m"]])
 def test_compiling_refuses_unknown_and_second_environments(words):
     with pytest.raises(ConfigError, match=r"compiling="):

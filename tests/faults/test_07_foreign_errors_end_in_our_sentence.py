@@ -43,6 +43,7 @@ def test_memory_is_estimated_before_anything_compiles(words):
     assert words[0].partition("=")[0] in str(refusal.value)
 
 
+@pytest.mark.full
 @pytest.mark.upstream
 def test_what_fits_is_not_refused_for_its_memory():
     for words in (["env=ant_4x2"], ["env=smax_3m", "preset=tuned"], ["env=specialisation_2"]):

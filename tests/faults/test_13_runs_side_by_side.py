@@ -38,6 +38,7 @@ def test_generated_robots_touch_no_files(name, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_reader_beside_a_training_takes_the_next_checkpoint(unfinished, copy, monkeypatch):
     """Once the newest is deleted while it is read, once its digest is still to come."""
     out = copy(unfinished)

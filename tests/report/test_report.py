@@ -447,6 +447,7 @@ def test_a_damaged_summary_is_refused(text, copy, capfd):
     assert f"{path} " in refused(capfd, copy)
 
 
+@pytest.mark.full
 def test_a_summary_is_written_anew_by_the_same_command(train, copy):
     path = copy / "summary.json"
     old = json.loads(path.read_text())
