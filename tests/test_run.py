@@ -14,10 +14,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+pytestmark = pytest.mark.optimised  # two hundred updates of slower code take longer than compiling
 # A game without host callbacks, so that compiled code is shared between the commands.
 TINY = [
     "env=specialisation_2", "algo.num_envs=32", "algo.rollout_length=20", "total_steps=128000",
     "switch_at=64000", "eval_every=40", "checkpoint_every=30", "updates_per_call=7",
+    "network.hidden=8", "network.depth=1", "algo.epochs=2",
 ]  # fmt: skip
 ANT = [
     "env=ant_4x2", "algo.num_envs=4", "algo.rollout_length=20", "algo.chunk_length=5",

@@ -34,7 +34,7 @@ CASES = {
 
 
 @pytest.mark.full
-@pytest.mark.sample(1)
+@pytest.mark.sample(1, rest="long")
 @pytest.mark.parametrize("name", CASES)
 def test_two_seeds_resume_bit_for_bit_and_report_what_their_scheme_does(name, tmp_path):
     words, reported, memory = CASES[name]

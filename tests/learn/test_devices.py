@@ -36,6 +36,7 @@ def test_two_devices_learn_from_their_halves_what_one_learns_from_the_whole(lear
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize("algo", ALGOS)
 def test_parameters_are_the_same_on_both_devices(learned, algo):
