@@ -153,9 +153,11 @@ def print_summary(console: Console, summary: dict) -> None:
 def draw_curve(rows: list[dict], config: Config, path: Path) -> Path:
     """Greedy and sampled return over environment steps, per seed; where phases begin is marked."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 4M
     for i, seed in enumerate(config.seeds):
         seed_rows = [row for row in rows if row["seed"] == seed]
         steps = [row["env_steps"] for row in seed_rows]
