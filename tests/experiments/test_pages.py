@@ -45,12 +45,14 @@ def test_the_numbers_of_figure_2_are_those_of_the_kept_runs(runs):
     found = 0
     for folder in FOLDERS:
         path = folder / "figure_2.csv"
+        command = path.read_text().partition("\n")[0] if path.exists() else ""
+        preset = (re.findall(r"\bpreset=(\w+)", command) or ["paper"])[0]
         for row in pictures.read_rows(path) if path.exists() else ():
             for run in runs:
                 words = run.name.split("_mappo_")[1].rpartition("_seeds")[0]
                 if not (run.env, run.sharing) == (row["env"], row["sharing"]) or not words:
                     continue
-                if run.name.startswith("unfinished") or int(row["env_steps"]) not in run.steps:
+                if run.preset != preset or int(row["env_steps"]) not in run.steps:
                     continue
                 if run.config.get("init_from") and int(row["env_steps"]) <= run.steps[0]:
                     continue  # what came before a fine-tuned run's start is another's
