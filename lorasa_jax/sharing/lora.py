@@ -30,9 +30,10 @@ OFFSETS = ("bias", "scale")  # parts of an adapter that are added to those of th
 def init_adapters(key: jax.Array, net: dict, spec: LoraSpec, num_agents: int) -> dict:
     """Adapters {layer: the kind's parts, and offsets}, every leaf with a leading agent axis.
 
-    Parts of kind `lora` are "a" and "b", or "full"; variants has those of the others. net is the
-    backbone's parameters without leading axis. A head's extra outputs (linear_7_*) are adapted
-    with the head. A free log_std vector gets a zero offset per agent (authors' code).
+    Parts of kind `lora` are "a", zero, and "b", or "full", zero; variants makes them and those of
+    other kinds. net is the backbone's parameters without leading axis. A head's extra outputs
+    (linear_7_*) are adapted with the head. A free log_std vector gets a zero offset per agent
+    (authors' code).
     """
     adapters = {}
     kernels = sorted(name for name, value in net.items() if has(value, "kernel"))

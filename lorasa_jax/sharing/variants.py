@@ -44,7 +44,7 @@ class Kind(NamedTuple):
     factors(key, kernel [d, k], rank) -> {part: [...]}: what the agents of a backbone have in
       common, where there is such; trained says whether it is.
     additive: whether what merge adds does not depend on the kernel given to it.
-    ranked, scaled: whether rank and scaling mean something. plus: whether it trains a B, which
+    ranked, scaled: whether rank and scaling mean something. trains_b: whether it trains a B, which
     may have a learning rate of its own. inits: the ways to begin that it knows.
     """
 
@@ -55,7 +55,7 @@ class Kind(NamedTuple):
     additive: bool = True
     ranked: bool = True
     scaled: bool = True
-    plus: bool = False
+    trains_b: bool = False
     inits: tuple[str, ...] = ("paper",)
 
 
@@ -223,12 +223,12 @@ def svd_merge(kernel: jax.Array, own: Parts, factors: Parts, scale: float) -> ja
 
 
 KINDS = {
-    "lora": Kind(lora_own, lora_merge, plus=True, inits=("paper", "peft")),
-    "dora": Kind(dora_own, dora_merge, additive=False, plus=True, inits=("paper", "peft")),
+    "lora": Kind(lora_own, lora_merge, trains_b=True, inits=("paper", "peft")),
+    "dora": Kind(dora_own, dora_merge, additive=False, trains_b=True, inits=("paper", "peft")),
     "vera": Kind(vera_own, vera_merge, vera_factors, scaled=False),
     "lora_xs": Kind(xs_own, xs_merge, xs_factors),
     "ia3": Kind(ia3_own, ia3_merge, additive=False, ranked=False, scaled=False),
-    "mtl_lora": Kind(mtl_own, mtl_merge, mtl_factors, trained=True, plus=True),
+    "mtl_lora": Kind(mtl_own, mtl_merge, mtl_factors, trained=True, trains_b=True),
     "svd": Kind(svd_own, svd_merge),
 }  # fmt: skip
 # What adapters can be; `factored` is lora where ranks have to mean something at any size.
@@ -260,7 +260,7 @@ class KindKeys:
         can = {
             "scaling": self.scaling == "standard" or kind.scaled,
             "init": self.init in kind.inits,
-            "lr_ratio": self.lr_ratio == 1 or kind.plus,
+            "lr_ratio": self.lr_ratio == 1 or kind.trains_b,
             "alpha": getattr(self, "alpha", None) is None or kind.scaled,
             "alpha_pattern": not getattr(self, "alpha_pattern", None) or kind.scaled,
             "rank_pattern": not getattr(self, "rank_pattern", None) or kind.ranked,
@@ -285,7 +285,7 @@ def _kinds_with(name: str) -> list[str]:
     """The kinds that a key means something to."""
     knows = {
         "init": lambda kind: len(kind.inits) > 1,
-        "lr_ratio": lambda kind: kind.plus,
+        "lr_ratio": lambda kind: kind.trains_b,
         "rank_pattern": lambda kind: kind.ranked,
     }.get(name, lambda kind: kind.scaled)
     return [name for name, kind in KINDS.items() if knows(kind)]

@@ -108,7 +108,7 @@ def switch(
     progress: Progress,
     lanes: Lanes | None = None,
 ) -> Progress:
-    """Into phase number `phase`: its scheme adopts the actor's weights, its optimisers are fresh.
+    """Into phase `phase`: its scheme adopts the actor's weights; optimisers are fresh or kept.
 
     Critic, its optimiser, value statistics, environments, recurrent states and key go on; only a
     critic that changes its scheme too is adopted like the actor.
@@ -146,14 +146,14 @@ def adopted(
     """
     previous, current = teams[phase - 1], teams[phase]
     key = jax.random.fold_in(state.key, phase)
-    actor = _entered(current.actor, key, state.actor, keeps)
+    actor = _learner(current.actor, key, state.actor, keeps)
     critic = state.critic
     if current.critic.scheme is not previous.critic.scheme:
-        critic = _entered(current.critic, jax.random.fold_in(key, 1), critic, keeps)
+        critic = _learner(current.critic, jax.random.fold_in(key, 1), critic, keeps)
     return state._replace(actor=actor, critic=critic)
 
 
-def _entered(role, key, learner, keeps):
+def _learner(role, key, learner, keeps):
     """A learner under a role's scheme; optimisers' states of banks that rest are kept in it too."""
     new = team.start(role, role.scheme.adopt(key, learner.banks))
     return new._replace(opt_state={**new.opt_state, **learner.opt_state}) if keeps else new

@@ -210,7 +210,7 @@ WORDS = ["algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2", "net
 @pytest.mark.parametrize("algo, env", [("mappo", "specialisation_4"), ("a2po", "ant_4x2")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_sound_plan(kind, algo, env):
-    more = ["sharing.lr_ratio=16"] if KINDS[kind].plus else []
+    more = ["sharing.lr_ratio=16"] if KINDS[kind].trains_b else []
     settings = config.load([f"env={env}", f"algo={algo}", f"sharing.kind={kind}", *WORDS, *more])
     plan.check(settings, build_teams(settings))
 
