@@ -12,8 +12,13 @@ SMALL = [
     "algo.rollout_length=4", "algo.chunk_length=2", "algo.epochs=1", "eval_episodes=1",
     "eval_every=1", "total_steps=16", "switch_at=8",
 ]  # fmt: skip
-# Most of these environments are upstream's.
-pytestmark = pytest.mark.upstream
+# Most of these environments are upstream's, whose code warns of itself.
+pytestmark = [
+    pytest.mark.upstream,
+    pytest.mark.filterwarnings("ignore:Brax System:UserWarning"),
+    pytest.mark.filterwarnings("ignore:max_dist_to_goal:UserWarning"),
+    pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types:FutureWarning"),
+]
 
 
 def names():

@@ -124,6 +124,7 @@ def test_the_same_command_again_says_that_it_is_finished(whole):
     assert "already finished" in run(whole[0]).stdout
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_the_chunk_size_changes_no_bit(whole, tmp_path):
     run(tmp_path / "run", "updates_per_call=10")
@@ -144,7 +145,7 @@ def interrupt(out, number, wanted, job=TINY):
 
 
 @pytest.mark.full
-@pytest.mark.sample(1)
+@pytest.mark.sample(1, rest="long")
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 2), (signal.SIGTERM, 5)])
 def test_a_signal_saves_and_the_same_command_ends_bit_for_bit(whole, tmp_path, number, wanted):
     out = tmp_path / "run"

@@ -108,6 +108,7 @@ def test_a_batch_of_seeds_is_the_run_of_these_seeds(trained, tmp_path, monkeypat
         assert metrics(trained)[seed, 0.1] == together[seed, 0.1]
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_a_batch_goes_on_where_it_stopped(trained, tmp_path, monkeypatch):
     """One member is stopped at its seventh advance, all others at their own next."""

@@ -79,6 +79,7 @@ def test_agents_act_the_same_right_after_the_switch(switched):
         jax.tree.map(np.testing.assert_array_equal, weights, own)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_a_vmapped_seed_follows_the_single_one(switched):
     """Other kernels, so other last bits; the same run for all that matters."""

@@ -117,6 +117,7 @@ def test_losses_are_summed_over_blocks(monkeypatch, lora):
     assert_close(report, whole_report, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("actor", "critic"),

@@ -81,6 +81,7 @@ def test_a_tiny_target_leaves_one_epoch(algo, form, start):
     assert changed(one.actor.banks, state.actor.banks)
 
 
+@pytest.mark.long
 @pytest.mark.full
 def test_a_target_that_is_never_reached_changes_nothing(start):
     team, state = start(nps)
