@@ -53,8 +53,8 @@ def test_the_version_is_ours():
 
 
 def test_figures_say_where_they_are(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "lorasa_jax", "figure", "2"], cwd=tmp_path,
+    done = subprocess.run(  # -E: where PYTHONPATH leads to a checkout there would be figures
+        [sys.executable, "-E", "-m", "lorasa_jax", "figure", "2"], cwd=tmp_path,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2 and "start from a checkout" in done.stderr
