@@ -16,7 +16,6 @@ from lorasa_jax.errors import ConfigError
 from lorasa_jax.export import command, policy
 from lorasa_jax.export.source import agent_trees, named, read
 
-pytestmark = pytest.mark.full
 SEEDS = (3, 4)
 TINY = [
     "env=specialisation_2", "algo.num_envs=2", "algo.rollout_length=4", "algo.chunk_length=2",

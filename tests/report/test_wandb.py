@@ -223,7 +223,6 @@ def test_without_an_account_one_sentence_says_what_to_do(logged, capsys, monkeyp
     assert not (logged / "report.html").exists()
 
 
-@pytest.mark.full
 def test_a_run_that_was_not_logged_is_refused(logged, capsys, monkeypatch, tmp_path):
     pytest.importorskip("wandb_workspaces")
     monkeypatch.delenv("WANDB_MODE", raising=False)
